@@ -1,0 +1,107 @@
+"""APM's test-time training: one network per sample, fitted to one feature, used, thrown away."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, Stream, Task, UserError
+from ttt_bench_apm.network import Network, Sizes, Weights
+
+# About 1 GiB of float32 weights, gradients and Adam moments.
+STACKED_PARAMETERS = 2**26
+
+Width = Annotated[int, Field(gt=0)]
+
+
+class APMConfig(AdapterConfig):
+    """The released script's values (`single_token_segmentation`)."""
+
+    steps: int = Field(20, ge=1, description="Adam steps per sample")
+    lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
+    init_std: float = Field(0.01, gt=0, description="of the normal draw of every weight")
+    pooling: Literal["attention", "mean"] = Field(
+        "attention", description="attention (the release) or mean (the paper's figure)"
+    )
+    heads: int = Field(8, ge=1, description="of the pooling attention")
+    widths: tuple[Width, Width, Width] = Field((4096, 2048, 1024), description="hidden layers")
+    image_size: int = Field(448, ge=1, description="side in pixels of the image APM sees")
+    grid: int = Field(32, ge=2, description="locations per side; patch = image_size / grid")
+
+
+class APM(Adapter[APMConfig]):
+    """Asynchronous Perception Machine (arXiv 2410.20535, section 4), many samples at once.
+
+    Every sample has its own weights, drawn from its own stream; stacked samples share nothing but
+    the kernel launches, so a sample's result is the same in any stack.
+    """
+
+    Config = APMConfig
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        config, features = self.config, task.backbone.feature_dim
+        if config.image_size % config.grid:
+            raise UserError(
+                f"apm: image_size={config.image_size} is not a multiple of grid={config.grid}"
+            )
+        if config.grid % 2:
+            raise UserError(f"apm: grid={config.grid} is odd; its position code wants an even one")
+        heads = config.heads if config.pooling == "attention" else 0
+        if features % 4 or (heads and features % heads):
+            raise UserError(
+                f"apm: the backbone's features have size {features}, which is not a multiple of 4 "
+                f"and of heads={config.heads}"
+            )
+        patch = config.image_size // config.grid
+        self.network = Network(
+            Sizes(config.grid, patch, config.widths, features, heads), task.device
+        )
+
+    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+        targets = self.task.encode_image(samples)
+        images = self.task.pixels(samples, self.config.image_size)
+        parameters = sum(torch.Size(s).numel() for s in self.network.sizes.shapes().values())
+        stack = max(1, STACKED_PARAMETERS // parameters)
+        predictions = []
+        for at in range(0, len(samples), stack):
+            part = slice(at, at + stack)
+            generators = [stream.torch("weights") for stream in streams[part]]
+            weights = self.network.draw(generators, self.config.init_std, self.task.device)
+            trajectory = fit(
+                self.network, weights, images[part], targets[part], self.config.steps, self.config.lr
+            )
+            for features in trajectory[:, 1:]:
+                steps = self.task.logits(features)
+                predictions.append(Prediction(logits=steps[-1], steps=steps))
+        return predictions
+
+
+def fit(
+    network: Network,
+    weights: Weights,
+    images: Float[Tensor, "batch 3 side side"],
+    targets: Float[Tensor, "batch dim"],
+    steps: int,
+    lr: float,
+) -> Float[Tensor, "batch steps_and_one dim"]:
+    """Fit the weights, in place, to the teacher's raw features by mean squared error.
+
+    Returns:
+        The pooled feature before the first step and after each.
+    """
+    optimizer = torch.optim.Adam(weights.values(), lr=lr)
+    trajectory = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        pooled = network(weights, images)
+        trajectory.append(pooled.detach())
+        # The mean over features, the sum over samples: no sample feels another.
+        (pooled - targets).square().mean(dim=1).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        trajectory.append(network(weights, images))
+    return torch.stack(trajectory, dim=1)

@@ -1,0 +1,170 @@
+"""The APM network in its folded form: many samples at once, each with weights of its own.
+
+It computes what the plain network does (every location's query through every layer, then an
+attention of one learned query; tests/oracles/apm.py has it) up to rounding, far cheaper:
+
+* The trigger column T is shared by all locations, so its half of the first layer is one product.
+* The position code is [column | row], so its half is one product per column plus one per row.
+* One query attends: folded into the key projection and the feature head, it scores the last hidden
+  layer directly, and the hidden layer is averaged before the feature head, not after. What is
+  constant over locations (the key bias among it) cancels in the softmax, so there is no such
+  parameter here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ttt_bench_apm.codes import axis_code
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the network.
+
+    Attributes:
+        grid: locations per side, h = w.
+        patch: side in pixels of the trigger convolution's kernel and stride.
+        widths: of the three hidden layers.
+        features: D, the size of the teacher's feature.
+        heads: of the pooling attention; 0 pools by the mean.
+    """
+
+    grid: int
+    patch: int
+    widths: tuple[int, int, int]
+    features: int
+    heads: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter of one sample, in the order they are drawn."""
+        d, size = self.grid * self.grid, self.features
+        first, second, third = self.widths
+        shapes: dict[str, tuple[int, ...]] = {
+            "trigger": (3 * self.patch * self.patch,),
+            "trigger_bias": (1,),
+            "fc1_trigger": (first, d),
+            "fc1_column": (first, d // 2),
+            "fc1_row": (first, d - d // 2),
+            "fc1_bias": (first,),
+            "fc2": (second, first),
+            "fc2_bias": (second,),
+            "fc3": (third, second),
+            "fc3_bias": (third,),
+            "head": (size, third),
+            "head_bias": (size,),
+        }
+        if self.heads:
+            shapes |= {
+                "query": (size,),
+                "to_query": (size, size),
+                "to_query_bias": (size,),
+                "to_key": (size, size),
+                "to_value": (size, size),
+                "to_value_bias": (size,),
+                "output": (size, size),
+                "output_bias": (size,),
+            }
+        return shapes
+
+
+class Network:
+    """The APM network without weights: its functions take the stacked weights of B samples."""
+
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
+        self.sizes = sizes
+        # The code of columns equals that of rows: the grid is square.
+        self.query_code = axis_code(sizes.grid, sizes.grid**2 // 2).to(device)
+        self.field_code = axis_code(sizes.grid, sizes.features // 2).to(device)
+
+    def draw(
+        self, generators: Sequence[torch.Generator], std: float, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Fresh weights from N(0, std^2), biases and query included, a stack over samples."""
+        drawn = [
+            {name: torch.randn(shape, generator=g) for name, shape in self.sizes.shapes().items()}
+            for g in generators
+        ]
+        return {
+            name: (torch.stack([one[name] for one in drawn]) * std).to(device).requires_grad_()
+            for name in self.sizes.shapes()
+        }
+
+    def hidden(
+        self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch locations third"]:
+        """The last hidden layer at every location, row by row."""
+        code = self.query_code
+        # A convolution whose stride is its kernel: patches times weights.
+        patches = F.unfold(images, self.sizes.patch, stride=self.sizes.patch)
+        trigger = torch.bmm(weights["trigger"][:, None], patches) + weights["trigger_bias"][:, None]
+        shared = torch.bmm(trigger, weights["fc1_trigger"].mT) + weights["fc1_bias"][:, None]
+        columns = _products(code, weights["fc1_column"].mT)
+        rows = _products(code, weights["fc1_row"].mT)
+        first = (shared[:, None] + rows[:, :, None] + columns[:, None]).flatten(1, 2).relu()
+        second = torch.baddbmm(weights["fc2_bias"][:, None], first, weights["fc2"].mT).relu()
+        return torch.baddbmm(weights["fc3_bias"][:, None], second, weights["fc3"].mT).relu()
+
+    def field(
+        self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch locations dim"]:
+        """The feature of every location, row by row: what islands of agreement are drawn from."""
+        hidden = self.hidden(weights, images)
+        return torch.baddbmm(weights["head_bias"][:, None], hidden, weights["head"].mT)
+
+    def __call__(
+        self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        """The pooled feature, APM's guess of the teacher's."""
+        hidden = self.hidden(weights, images)
+        if not self.sizes.heads:
+            mean = hidden.mean(dim=1, keepdim=True)
+            head = torch.baddbmm(weights["head_bias"][:, None], mean, weights["head"].mT)
+            return head[:, 0]
+        return self._attend(weights, hidden)
+
+    def _attend(
+        self, weights: Weights, hidden: Float[Tensor, "batch locations third"]
+    ) -> Float[Tensor, "batch dim"]:
+        heads, grid, code = self.sizes.heads, self.sizes.grid, self.field_code
+        batch, size = len(hidden), self.sizes.features
+        half, width = size // 2, size // heads
+
+        query = torch.bmm(weights["query"][:, None], weights["to_query"].mT)[:, 0]
+        query = (query + weights["to_query_bias"]) / width**0.5
+        # One vector per head that scores a location's feature, and one that scores its hidden layer.
+        key = weights["to_key"].view(batch * heads, width, size)
+        for_feature = torch.bmm(query.reshape(batch * heads, 1, width), key)
+        for_feature = for_feature.view(batch, heads, size)
+        for_hidden = torch.bmm(for_feature, weights["head"])
+        by_column = _products(for_feature[..., :half], code.T)
+        by_row = _products(for_feature[..., half:], code.T)
+        positions = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
+        attention = (torch.bmm(for_hidden, hidden.mT) + positions).softmax(dim=2)
+
+        # What each head sees: the averaged hidden layer through the feature head, plus the code.
+        on_grid = attention.view(batch, heads, grid, grid)
+        of_column, of_row = on_grid.sum(dim=2), on_grid.sum(dim=3)
+        seen_code = torch.cat([_products(of_column, code), _products(of_row, code)], dim=2)
+        seen = torch.bmm(torch.bmm(attention, hidden), weights["head"].mT)
+        seen = seen + weights["head_bias"][:, None] + seen_code
+        value = weights["to_value"].view(batch * heads, width, size)
+        pooled = torch.bmm(value, seen.view(batch * heads, size, 1)).view(batch, 1, size)
+        pooled = pooled + weights["to_value_bias"][:, None]
+        return (torch.bmm(pooled, weights["output"].mT) + weights["output_bias"][:, None])[:, 0]
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` where one of them is shared by all samples of the stack.
+
+    A plain matmul would fold the stack into one large product, whose rounding depends on how many
+    samples there are.
+    """
+    batch = max(len(factor) for factor in (left, right) if factor.ndim == 3)
+    return torch.bmm(left.expand(batch, -1, -1), right.expand(batch, -1, -1))

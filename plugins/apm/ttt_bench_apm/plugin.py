@@ -1,0 +1,26 @@
+"""What this distribution adds to ttt-bench."""
+
+from ttt_bench import AdapterSpec, hookimpl
+
+
+@hookimpl
+def ttt_bench_adapters() -> list[AdapterSpec]:
+    """APM's test-time training."""
+    return [
+        AdapterSpec(
+            name="apm",
+            summary="a fresh perception network per image, fitted to one teacher feature",
+            code="ttt_bench_apm.adapter:APM",
+            paper="Modi and Rawat 2024, Asynchronous Perception Machine (arXiv 2410.20535)",
+            presets={
+                # A tiny teacher's own grid and a network to match; see README.md for how the
+                # widths and the rate were chosen, on held-out training images.
+                "tiny-clip": {
+                    "image_size": 32,
+                    "grid": 8,
+                    "widths": (128, 128, 64),
+                    "lr": 1e-3,
+                },
+            },
+        )
+    ]

@@ -1,0 +1,131 @@
+"""APM's network in its plain form: every location's query through every layer.
+
+Written for being obviously what the paper and the release describe, not for speed; the folded
+network of ttt_bench_apm must agree with it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sine_code(size: int, rows: int, columns: int) -> Tensor:
+    """`[rows * columns, size]`: the first half of an entry codes the column, the second the row."""
+    code = torch.zeros(rows, columns, size)
+    half = size // 2
+    for i in range(half // 2):
+        frequency = math.exp(-math.log(10000.0) * 2 * i / half)
+        across = torch.arange(columns) * frequency
+        down = torch.arange(rows) * frequency
+        code[:, :, 2 * i] = across.sin()[None, :]
+        code[:, :, 2 * i + 1] = across.cos()[None, :]
+        code[:, :, half + 2 * i] = down.sin()[:, None]
+        code[:, :, half + 2 * i + 1] = down.cos()[:, None]
+    return code.flatten(0, 1)
+
+
+class PlainAPM(nn.Module):
+    """One image's network, as released; `copies` repeats the image, which changes only the cost."""
+
+    def __init__(
+        self,
+        grid: int,
+        patch: int,
+        widths: tuple[int, int, int],
+        features: int,
+        heads: int = 8,
+        pooling: str = "attention",
+        copies: int = 1,
+    ) -> None:
+        super().__init__()
+        d = grid * grid
+        self.pooling, self.copies = pooling, copies
+        self.conv1 = nn.Conv2d(3, 1, patch, stride=patch)
+        self.fc1 = nn.Linear(2 * d, widths[0])
+        self.fc4 = nn.Linear(widths[0], widths[1])
+        self.fc5 = nn.Linear(widths[1], widths[2])
+        self.feat_proj_head = nn.Linear(widths[2], features)
+        self.register_buffer("query_code", sine_code(d, grid, grid))
+        if pooling == "attention":
+            self.little_query = nn.Parameter(torch.zeros(features))
+            self.little_self_attention = nn.MultiheadAttention(features, heads, batch_first=True)
+            self.register_buffer("field_code", sine_code(features, grid, grid))
+
+    def field(self, images: Tensor) -> Tensor:
+        """`[copies, locations, features]` of one image `[1, 3, S, S]`."""
+        images = images.expand(self.copies, -1, -1, -1)
+        trigger = self.conv1(images).flatten(1)
+        locations = len(self.query_code)
+        queries = torch.cat(
+            [
+                trigger[:, None].expand(-1, locations, -1),
+                self.query_code.expand(self.copies, -1, -1),
+            ],
+            dim=2,
+        )
+        hidden = F.relu(self.fc1(queries))
+        hidden = F.relu(self.fc4(hidden))
+        hidden = F.relu(self.fc5(hidden))
+        return self.feat_proj_head(hidden)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The pooled feature `[copies, features]`."""
+        field = self.field(images)
+        if self.pooling == "mean":
+            return field.mean(dim=1)
+        keys = field + self.field_code
+        query = self.little_query.expand(self.copies, 1, -1)
+        return self.little_self_attention(query, keys, keys, need_weights=False)[0][:, 0]
+
+    def load(self, parameters: dict[str, Tensor]) -> "PlainAPM":
+        """Take parameters by their released names."""
+        missing, unexpected = self.load_state_dict(parameters, strict=False)
+        assert not unexpected
+        assert all("code" in name for name in missing), missing
+        return self
+
+
+def train_step(network: PlainAPM, optimizer: torch.optim.Optimizer, image: Tensor, target: Tensor):
+    """One Adam step towards the target `[1, features]`; returns the loss before it."""
+    optimizer.zero_grad()
+    pooled = network(image)
+    loss = F.mse_loss(pooled, target.expand_as(pooled))
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def stacked(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Released names and shapes as the folded network's, with a stack dimension of 1."""
+    d = (parameters["fc1.weight"].shape[1]) // 2
+    fc1 = parameters["fc1.weight"]
+    weights = {
+        "trigger": parameters["conv1.weight"].flatten(),
+        "trigger_bias": parameters["conv1.bias"],
+        "fc1_trigger": fc1[:, :d],
+        "fc1_column": fc1[:, d : d + d // 2],
+        "fc1_row": fc1[:, d + d // 2 :],
+        "fc1_bias": parameters["fc1.bias"],
+        "fc2": parameters["fc4.weight"],
+        "fc2_bias": parameters["fc4.bias"],
+        "fc3": parameters["fc5.weight"],
+        "fc3_bias": parameters["fc5.bias"],
+        "head": parameters["feat_proj_head.weight"],
+        "head_bias": parameters["feat_proj_head.bias"],
+    }
+    if "little_query" in parameters:
+        projections = parameters["little_self_attention.in_proj_weight"].chunk(3)
+        biases = parameters["little_self_attention.in_proj_bias"].chunk(3)
+        weights |= {
+            "query": parameters["little_query"],
+            "to_query": projections[0],
+            "to_query_bias": biases[0],
+            "to_key": projections[1],
+            "to_value": projections[2],
+            "to_value_bias": biases[2],
+            "output": parameters["little_self_attention.out_proj.weight"],
+            "output_bias": parameters["little_self_attention.out_proj.bias"],
+        }
+    return {name: value[None].clone().requires_grad_() for name, value in weights.items()}

@@ -1,0 +1,67 @@
+"""Build the embedded dataset `cifar10-c-mini` from CIFAR-10's test images.
+
+    pip install --group corruptions
+    python tools/build_cifar10_c_mini.py
+
+120 test images, 12 of each class, drawn once with a fixed seed; clean and under the 15 corruptions
+of ImageNet-C at severity 5. The corruptions are ImageNet-C's, with the strengths it uses on
+224-pixel photographs: on 32 pixels they are far harsher than CIFAR-10-C's.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from cifar10 import read_test
+from imagecorruptions import corrupt, get_corruption_names
+
+OUTPUT = Path(__file__).parents[1] / "ttt_bench" / "datasets" / "cifar10_c_mini.npz"
+PER_CLASS = 12
+SEVERITY = 5
+SEED = 0
+
+
+def corrupt_one(image: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """One uint8 image `[32, 32, 3]` under one corruption, a function of its arguments alone."""
+    np.random.seed(seed)
+    # These two draw from a generator of their own.
+    own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
+    return corrupt(image, severity=SEVERITY, corruption_name=name, **own)
+
+
+def corrupt_all(images: np.ndarray, name: str, indices: np.ndarray) -> np.ndarray:
+    """Every image under one corruption; the seed is that of the image's place in the test set."""
+    number = get_corruption_names().index(name)
+    return np.stack(
+        [
+            corrupt_one(image, name, SEED + 100_000 * (number + 1) + int(index))
+            for image, index in zip(images, indices, strict=True)
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    args = parser.parse_args()
+
+    test = read_test(args.data)
+    rng = np.random.default_rng(SEED)
+    rows = [rng.choice(np.flatnonzero(test.labels == k), PER_CLASS, False) for k in range(10)]
+    indices = rng.permutation(np.concatenate(rows))
+    clean = test.take(indices)
+    names = get_corruption_names()
+    groups = [clean.images] + [corrupt_all(clean.images, name, indices) for name in names]
+    np.savez_compressed(
+        args.output,
+        images=np.stack(groups),
+        groups=np.array(["clean", *names]),
+        labels=clean.labels,
+        test_indices=indices,
+    )
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

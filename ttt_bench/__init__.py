@@ -1,0 +1,66 @@
+"""ttt-bench: test-time training methods on identical inputs, under one protocol, with their cost.
+
+The names below are all that a plugin may import. They load on first use, so that importing
+`ttt_bench` stays instant: nothing here imports torch until a method runs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+    from ttt_bench.backbones.base import Backbone
+    from ttt_bench.datasets.base import Dataset, Entry
+    from ttt_bench.engine.executor import Executor
+    from ttt_bench.errors import UserError
+    from ttt_bench.hookspecs import hookimpl
+    from ttt_bench.records import Records
+    from ttt_bench.specs import AdapterSpec, BackboneSpec, DatasetSpec, ExecutorSpec, MetricSpec
+
+_HOMES = {
+    "Adapter": "adapter",
+    "AdapterConfig": "adapter",
+    "AdapterSpec": "specs",
+    "Backbone": "backbones.base",
+    "BackboneSpec": "specs",
+    "Dataset": "datasets.base",
+    "DatasetSpec": "specs",
+    "Entry": "datasets.base",
+    "Executor": "engine.executor",
+    "ExecutorSpec": "specs",
+    "MetricSpec": "specs",
+    "Prediction": "adapter",
+    "Records": "records",
+    "Sample": "adapter",
+    "Stream": "adapter",
+    "Task": "adapter",
+    "UserError": "errors",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [
+    "Adapter",
+    "AdapterConfig",
+    "AdapterSpec",
+    "Backbone",
+    "BackboneSpec",
+    "Dataset",
+    "DatasetSpec",
+    "Entry",
+    "Executor",
+    "ExecutorSpec",
+    "MetricSpec",
+    "Prediction",
+    "Records",
+    "Sample",
+    "Stream",
+    "Task",
+    "UserError",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ttt_bench' has no attribute {name!r}")
+    return getattr(import_module(f"ttt_bench.{_HOMES[name]}"), name)

@@ -1,0 +1,150 @@
+"""All that the author of a method reads: Adapter, Sample, Stream, Task, Prediction."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ttt_bench import cost
+from ttt_bench.backbones.base import Backbone, Classifier
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One test image. There is no label here, nor anything that leads to one.
+
+    Attributes:
+        id: opaque; the same sample has the same id in every run.
+        image: RGB, as decoded, before any resize.
+    """
+
+    id: str
+    image: Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The randomness of one sample: a generator for each purpose the method names.
+
+    A draw depends on the run's seed, the sample and the purpose, and on nothing else: not on
+    the order of samples, their batch, the worker or the device (draw on the CPU, then move).
+    """
+
+    seed: int
+    sample_id: str
+
+    def _integer(self, purpose: str) -> int:
+        text = f"{self.seed}\0{self.sample_id}\0{purpose}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+    def torch(self, purpose: str) -> torch.Generator:
+        """A fresh CPU generator; the same purpose gives the same numbers again."""
+        return torch.Generator().manual_seed(self._integer(purpose))
+
+    def numpy(self, purpose: str) -> np.random.Generator:
+        """The same for numpy; its numbers are not those of `torch(purpose)`."""
+        return np.random.default_rng(self._integer(purpose))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of one sample.
+
+    Attributes:
+        logits: the reported scores `[classes]`.
+        steps: for a method that iterates, the scores after every step `[steps classes]`;
+            the last row is the reported one.
+    """
+
+    logits: Float[Tensor, " classes"]
+    steps: Float[Tensor, "steps classes"] | None = None
+
+
+class Task:
+    """A dataset met by a backbone under the protocol: everything a method shares with the others.
+
+    Attributes:
+        backbone: the frozen model; leave its weights alone or put them back.
+        class_names: the classes, in the order of the logits.
+        prompt: the dataset's single template, "a photo of a {}."
+        templates: the dataset's list of templates for prompt ensembling.
+    """
+
+    def __init__(
+        self, backbone: Backbone, class_names: Sequence[str], prompt: str, templates: Sequence[str]
+    ) -> None:
+        self.backbone = backbone
+        self.class_names = tuple(class_names)
+        self.prompt = prompt
+        self.templates = tuple(templates)
+        self._classifier = self.classifier([prompt])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is and where a method should compute."""
+        return self.backbone.device
+
+    def pixels(
+        self, samples: Sequence[Sample], size: int | None = None
+    ) -> Float[Tensor, "batch 3 side side"]:
+        """The images through the backbone's own transform, at its own side or at `size` pixels."""
+        images = [self.backbone.preprocess(sample.image, size) for sample in samples]
+        return torch.stack(images).to(self.device)
+
+    @torch.no_grad()
+    def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
+        """The frozen backbone's raw (not normalized) image features; its cost is the teacher's."""
+        with cost.phase("teacher"):
+            return self.backbone.encode_in_fixed_groups(self.pixels(samples))
+
+    @torch.no_grad()
+    def classifier(self, templates: Sequence[str]) -> Classifier:
+        """The backbone's classification rule with an ensemble of templates.
+
+        A rule maps features `[... dim]` to logits `[... classes]`: scaled cosine to the class
+        text features for a dual encoder, the model's own head for a classifier.
+        """
+        return self.backbone.classifier(self.class_names, templates)
+
+    def logits(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch classes"]:
+        """The backbone's own rule with the dataset's single prompt."""
+        return self._classifier(features)
+
+
+class AdapterConfig(BaseModel):
+    """Base of every method's configuration: the paper's values as defaults, frozen, no extras."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=AdapterConfig)
+
+
+class Adapter(ABC, Generic[ConfigT]):
+    """A method.
+
+    What `adapt` returns for a sample may depend on the sample, its stream and what `setup` made,
+    and on nothing else: not on its neighbours, and not on what ran before. Where rounding could
+    tell how many samples came together, compute each of them in shapes that do not depend on it.
+    """
+
+    Config: ClassVar[type[Any]] = AdapterConfig
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    def setup(self, task: Task) -> None:
+        """Once per task, before any sample: text features, templates of the state."""
+        self.task = task
+
+    @abstractmethod
+    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+        """Predict independent samples, at most `--batch-size` of them, one prediction each."""

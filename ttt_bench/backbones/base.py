@@ -1,0 +1,67 @@
+"""What every backbone gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+Classifier = Callable[[Float[Tensor, "*batch dim"]], Float[Tensor, "*batch classes"]]
+
+
+class Backbone(ABC):
+    """A frozen, pretrained image model and its own way to classify.
+
+    Attributes:
+        model: the network, in eval mode, its parameters not asking for gradients.
+        device: where it is.
+        feature_dim: D, the size of an image feature.
+        image_size: S, the side in pixels of its input.
+    """
+
+    model: nn.Module
+    device: torch.device
+    feature_dim: int
+    image_size: int
+
+    # Images that pass at once off the CPU. Groups always have this size, the last one padded, so
+    # that the kernels chosen, and with them the rounding, never depend on how many samples came.
+    group: ClassVar[int] = 32
+
+    @abstractmethod
+    def __init__(self, argument: str, device: torch.device) -> None:
+        """Load the model that `argument` names (the part after the colon) onto `device`."""
+
+    @abstractmethod
+    def preprocess(
+        self, image: Image.Image, size: int | None = None
+    ) -> Float[Tensor, "3 side side"]:
+        """The model's own transform, at its own side or at `size` pixels."""
+
+    @abstractmethod
+    def encode_image(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Raw image features, before any normalization."""
+
+    @abstractmethod
+    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Classifier:
+        """The rule from features to logits; templates matter to models with a text tower only."""
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """What the protocol card records: weights' hash, dtype, activation, transform."""
+
+    def encode_in_fixed_groups(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        """The features of any number of images, each computed in a batch of one fixed size."""
+        size = 1 if self.device.type == "cpu" else self.group
+        features = []
+        for part in pixels.split(size):
+            padding = part[-1:].expand(size - len(part), -1, -1, -1)
+            features.append(self.encode_image(torch.cat([part, padding]))[: len(part)])
+        return torch.cat(features)

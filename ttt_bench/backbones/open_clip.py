@@ -1,0 +1,155 @@
+"""Dual encoders of open_clip: any architecture and pretrained tag, and the embedded tiny-clip."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import QuickGELU
+from PIL import Image
+from torch import Tensor, nn
+
+from ttt_bench.backbones import tiny_clip
+from ttt_bench.backbones.base import Backbone, Classifier
+from ttt_bench.errors import UserError, unknown
+
+
+class OpenClipBackbone(Backbone):
+    """`open_clip:ARCHITECTURE/TAG`, such as `open_clip:ViT-B-16/openai`.
+
+    Weights come through open_clip, which checks their published hash, and are kept in float32.
+    """
+
+    def __init__(self, argument: str, device: torch.device) -> None:
+        architecture, _, tag = argument.partition("/")
+        if architecture not in open_clip.list_models():
+            raise unknown("open_clip architecture", architecture, open_clip.list_models())
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        if tag not in tags:
+            raise unknown(f"pretrained tag of {architecture}", tag, tags)
+        # OpenAI's weights were trained with QuickGELU; open_clip only warns when it is missing.
+        quick = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+        try:
+            with _quiet():
+                model = open_clip.create_model(
+                    architecture, pretrained=tag, force_quick_gelu=quick, require_pretrained=True
+                )
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"open_clip:{argument}: the weights could not be had ({error}); "
+                "they are downloaded once, so run this with a network or copy open_clip's cache"
+            ) from error
+        if quick != any(isinstance(module, QuickGELU) for module in model.modules()):
+            raise UserError(f"open_clip:{argument}: its weights and its activation do not fit")
+        self._adopt(model, open_clip.get_tokenizer(architecture), device)
+
+    def _adopt(self, model: nn.Module, tokenizer: Any, device: torch.device) -> None:
+        self.model = cast(Any, model).to(device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.device = device
+        self.transform = PreprocessCfg(**self.model.visual.preprocess_cfg)
+        self.image_size = self.transform.size[0]  # pyright: ignore[reportIndexIssue]
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
+        with torch.no_grad():
+            self.feature_dim = self.encode_image(blank).shape[1]
+        self._transforms = cache(self._transform)
+
+    def _transform(self, size: int) -> Any:
+        return image_transform_v2(
+            PreprocessCfg(**{**asdict(self.transform), "size": (size, size)}), is_train=False
+        )
+
+    def preprocess(
+        self, image: Image.Image, size: int | None = None
+    ) -> Float[Tensor, "3 side side"]:
+        return self._transforms(size or self.image_size)(image)
+
+    def encode_image(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        return self.model.encode_image(pixels)
+
+    def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
+        """Raw text features of whole prompts."""
+        return self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))
+
+    def class_features(
+        self, class_names: Sequence[str], templates: Sequence[str]
+    ) -> Float[Tensor, "classes dim"]:
+        """Unit text features: the mean over templates of unit features, normalized again.
+
+        Source: CLIP (Radford et al. 2021, section 3.1.4).
+        """
+        means = [
+            F.normalize(self.encode_text([t.format(name) for t in templates]), dim=-1).mean(0)
+            for name in class_names
+        ]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Classifier:
+        text = self.class_features(class_names, templates)
+        scale = self.model.logit_scale.exp()
+
+        def scaled_cosine(
+            features: Float[Tensor, "*batch dim"],
+        ) -> Float[Tensor, "*batch classes"]:
+            return scale * F.normalize(features, dim=-1) @ text.T
+
+        return scaled_cosine
+
+    def card(self) -> dict[str, Any]:
+        quick = any(isinstance(module, QuickGELU) for module in self.model.modules())
+        return {
+            "weights": weights_hash(self.model),
+            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "activation": "QuickGELU" if quick else "GELU",
+            "transform": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in asdict(self.transform).items()
+            },
+        }
+
+
+class TinyClip(OpenClipBackbone):
+    """`tiny-clip`: the embedded dual encoder, trained on CIFAR-10's training images.
+
+    Its files are a folder that `open_clip.create_model("local-dir:...")` reads, once
+    `ttt_bench.backbones.tiny_clip.tower` has told timm of the image tower.
+    """
+
+    def __init__(self, argument: str, device: torch.device) -> None:
+        from ttt_bench.backbones.tiny_clip import tower  # noqa: F401  (registers with timm)
+
+        folder = f"local-dir:{Path(tiny_clip.__file__).parent}"
+        with _quiet():
+            model = open_clip.create_model(folder, require_pretrained=True)
+            self._adopt(model, open_clip.get_tokenizer(folder), device)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over every entry of the state dict, in its order: name, then bytes."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip narrates on the root logger; a table's reader does not need it."""
+    level = logging.root.level
+    logging.root.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)

@@ -1,0 +1,26 @@
+"""The built-in backbones, registered like any other plugin's."""
+
+from ttt_bench.hookspecs import hookimpl
+from ttt_bench.specs import BackboneSpec, Capability
+
+DUAL_ENCODER: frozenset[Capability] = frozenset({"image_features", "text_tower"})
+
+
+@hookimpl
+def ttt_bench_backbones() -> list[BackboneSpec]:
+    """The embedded dual encoder and everything open_clip has weights for."""
+    return [
+        BackboneSpec(
+            name="tiny-clip",
+            summary="embedded dual encoder for 32x32 images, trained on CIFAR-10's training images",
+            code="ttt_bench.backbones.open_clip:TinyClip",
+            gives=DUAL_ENCODER,
+        ),
+        BackboneSpec(
+            name="open_clip",
+            argument="ARCHITECTURE/TAG",
+            summary="any open_clip model and pretrained tag, as open_clip:ViT-B-16/openai",
+            code="ttt_bench.backbones.open_clip:OpenClipBackbone",
+            gives=DUAL_ENCODER,
+        ),
+    ]

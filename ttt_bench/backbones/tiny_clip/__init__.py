@@ -1,0 +1,1 @@
+"""The embedded dual encoder: its image tower, its open_clip configuration and its weights."""

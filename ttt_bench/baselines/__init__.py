@@ -1,0 +1,1 @@
+"""Methods without test-time training, that every other row is compared with."""

@@ -1,0 +1,23 @@
+"""Zero-shot classification with a dual encoder (Radford et al. 2021, section 3.1)."""
+
+from collections.abc import Sequence
+
+from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+
+
+class ZeroShot(Adapter[AdapterConfig]):
+    """`clip-zero-shot`: scaled cosine to the text features of one prompt per class."""
+
+    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+        return [Prediction(self.task.logits(f)) for f in self.task.encode_image(samples)]
+
+
+class Ensemble(Adapter[AdapterConfig]):
+    """`clip-ensemble`: the same with the mean text feature of the dataset's templates."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.classifier = task.classifier(task.templates)
+
+    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+        return [Prediction(self.classifier(f)) for f in self.task.encode_image(samples)]

@@ -1,0 +1,74 @@
+"""The command line. Each command is a file; none of them imports torch before it has to."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from ttt_bench.errors import UserError, unknown
+
+COMMANDS = {
+    "compare": "compare",
+    "list": "list_command",
+    "run": "run",
+    "show": "show",
+}
+
+
+class Commands(click.Group):
+    """Finds built-in commands by file and asks plugins for theirs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins()
+        return sorted({*COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name in COMMANDS:
+            return import_module(f"ttt_bench.cli.{COMMANDS[cmd_name]}").command
+        self._ask_plugins()
+        if cmd_name not in self.commands:
+            raise unknown("command", cmd_name, self.list_commands(ctx))
+        return self.commands[cmd_name]
+
+    def _ask_plugins(self) -> None:
+        from ttt_bench.plugins import registry
+
+        registry().manager.hook.ttt_bench_commands(cli=self)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ttt-bench", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Test-time training of vision models: every method on identical inputs, with its cost.
+
+    \b
+    ttt-bench run --method clip-zero-shot --method apm --dataset cifar10-c-mini
+    ttt-bench compare
+    ttt-bench list methods
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line: bad input is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        cli.main(arguments, prog_name="ttt-bench", standalone_mode=False)
+    except UserError as error:
+        if os.environ.get("TTT_BENCH_TRACEBACK"):
+            raise
+        _leave(str(error), 2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        _leave(" ".join(error.format_message().split()), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted; finished chunks are kept: the same command continues", 130)
+    sys.exit(0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    click.echo(f"ttt-bench: {message}", err=True)
+    sys.exit(code)

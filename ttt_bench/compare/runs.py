@@ -1,0 +1,107 @@
+"""Reading finished runs and putting those that may stand together into columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ttt_bench.compare.statistics import paired, wilson
+from ttt_bench.engine.summary import summarize
+from ttt_bench.errors import UserError
+from ttt_bench.protocol import Card, differences
+from ttt_bench.records import Records, RunFolder
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run read back from its folder."""
+
+    path: Path
+    card: Card
+    records: Records
+    summary: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Method and folder, for messages."""
+        return f"{self.card.row['method']} ({self.path})"
+
+
+def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
+    """Every finished run at or below the paths, rescored from its records.
+
+    Raises:
+        UserError: there is none, or one is unfinished or damaged.
+    """
+    folders = []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder; give a run's folder or one that holds runs")
+        found = sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+        if not found:
+            raise UserError(f"{path}: no run in it; make one with `ttt-bench run --output {path}`")
+        folders += found
+    return [_read(RunFolder(folder)) for folder in dict.fromkeys(folders)]
+
+
+def _read(folder: RunFolder) -> FinishedRun:
+    card = folder.card()
+    records = folder.read_records()
+    summary = summarize(card, records, folder.read_json("cost.json"))
+    return FinishedRun(folder.path, card, records, summary)
+
+
+def columns(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    """The runs by dataset.
+
+    Raises:
+        UserError: two of one dataset differ in the column part of their cards.
+    """
+    by_dataset: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        column = by_dataset.setdefault(run.card.column["dataset"], [])
+        if column and column[0].card.fingerprint != run.card.fingerprint:
+            first = column[0]
+            pairs = differences(first.card.column, run.card.column)
+            # What was asked for says more than the samples that followed from it.
+            asked = ("limit", "seed", "revision", "class_names")
+            field, mine, theirs = min(pairs, key=lambda p: (p[0] not in asked, p[0]))
+            raise UserError(
+                f"{first.label} and {run.label} cannot stand in one column: {field} is {mine} in "
+                f"the first and {theirs} in the second; name the runs to compare"
+            )
+        column.append(run)
+    return by_dataset
+
+
+def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """Rows and pairs as `compare --format json` prints them."""
+    rows, pairs = [], []
+    for column in columns(runs).values():
+        for run in column:
+            row = {**run.summary, "path": str(run.path)}
+            rows.append({**row, "ci95": wilson(run.records.correct), "reference": None})
+        for mine, theirs in combinations(column, 2):
+            pairs.append(
+                {
+                    "dataset": mine.card.column["dataset"],
+                    "a": _names(mine),
+                    "b": _names(theirs),
+                    **paired(mine.records.correct, theirs.records.correct),
+                    "row_differences": _row_differences(mine.card, theirs.card),
+                }
+            )
+    return {"rows": rows, "pairs": pairs}
+
+
+def _names(run: FinishedRun) -> dict[str, str]:
+    row = run.card.row
+    return {"method": row["method"], "backbone": row["backbone"], "path": str(run.path)}
+
+
+def _row_differences(mine: Card, theirs: Card) -> list[str]:
+    """Fields besides the method itself in which two rows of a column differ."""
+    own = ("method", "plugin", "config")
+    found = differences(mine.row, theirs.row)
+    return sorted({name for name, _, _ in found if name.split(".")[0] not in own})

@@ -1,0 +1,1 @@
+"""Datasets: the embedded corrupted photographs, and folders of anybody's own images."""

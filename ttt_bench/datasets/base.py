@@ -1,0 +1,91 @@
+"""What every dataset gives, and how N of its samples are chosen."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a dataset, as the engine knows it; methods never see this.
+
+    Attributes:
+        key: names the image within its dataset.
+        group: its corruption or domain, None where the dataset has none.
+        label: index into the dataset's class names.
+    """
+
+    key: str
+    group: str | None
+    label: int
+
+
+class Dataset(ABC):
+    """Labelled test images.
+
+    Attributes:
+        name: as typed by the user.
+        class_names: what the classes are called in prompts, in the order of the labels.
+        prompt: the single template.
+        templates: the templates of the prompt ensemble.
+        entries: every image, in a fixed order, the groups one after another.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    prompt: str = "a photo of a {}."
+    templates: tuple[str, ...]
+    entries: Sequence[Entry]
+
+    @abstractmethod
+    def __init__(self, argument: str, data_root: Path | None) -> None:
+        """Find the data that `argument` (the part after the colon) names.
+
+        Raises:
+            UserError: the data is missing or does not fit.
+        """
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Decode entry `index` to RGB.
+
+        Raises:
+            UserError: the image cannot be read; the message names the file.
+        """
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """What the protocol card records: revision and corruption source."""
+
+    def sample_id(self, index: int) -> str:
+        """Opaque and stable: a hash, because keys are file names, and those carry labels."""
+        key = f"{self.name}\0{self.entries[index].key}".encode()
+        return hashlib.blake2b(key, digest_size=8).hexdigest()
+
+
+def choose(entries: Sequence[Entry], limit: int | None) -> list[int]:
+    """Indices of `limit` entries, spread evenly over the groups and within each of them.
+
+    Groups take different positions, so that a small limit sees many different photographs of a
+    corruption set rather than the same few under every corruption.
+    """
+    if limit is None or limit >= len(entries):
+        return list(range(len(entries)))
+    groups: dict[str | None, list[int]] = {}
+    for index, entry in enumerate(entries):
+        groups.setdefault(entry.group, []).append(index)
+    chosen = []
+    taken = seen = 0
+    for number, members in enumerate(groups.values()):
+        seen += len(members)
+        quota = seen * limit // len(entries) - taken
+        taken += quota
+        # Multiples of the golden ratio modulo one spread any number of offsets evenly.
+        offset = number * 0.6180339887498949 % 1
+        chosen += [members[int((i + offset) * len(members) / quota)] for i in range(quota)]
+    return chosen

@@ -1,0 +1,75 @@
+"""`cifar10-c-mini`: the corrupted photographs that every installation carries."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ttt_bench.datasets.base import Dataset, Entry
+
+DATA = Path(__file__).with_name("cifar10_c_mini.npz")
+
+
+class Cifar10CMini(Dataset):
+    """120 class-balanced CIFAR-10 test images, clean and under 15 corruptions at severity 5.
+
+    Built by tools/build_cifar10_c_mini.py. Class names and templates are those that CLIP's authors
+    published for CIFAR-10 (Radford et al. 2021).
+    """
+
+    class_names = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+    templates = (
+        tuple(
+            f"a {quality}photo of {article} {{}}."
+            for article in ("a", "the")
+            for quality in (
+                "",
+                "blurry ",
+                "black and white ",
+                "low contrast ",
+                "high contrast ",
+                "bad ",
+                "good ",
+            )
+        )
+        + ("a photo of a small {}.", "a photo of a big {}.")
+        + (
+            "a photo of the small {}.",
+            "a photo of the big {}.",
+        )
+    )
+
+    def __init__(self, argument: str, data_root: Path | None) -> None:
+        self.name = "cifar10-c-mini"
+        with np.load(DATA) as file:
+            self._images = file["images"]
+            groups, labels, places = file["groups"], file["labels"], file["test_indices"]
+        self._per_group = len(labels)
+        self.entries = [
+            Entry(f"{group}/{place:04d}", str(group), int(label))
+            for group in groups
+            for place, label in zip(places, labels, strict=True)
+        ]
+
+    def open(self, index: int) -> Image.Image:
+        group, row = divmod(index, self._per_group)
+        return Image.fromarray(self._images[group, row])
+
+    def card(self) -> dict[str, Any]:
+        return {
+            "revision": hashlib.sha256(DATA.read_bytes()).hexdigest(),
+            "corruption_source": "generated: imagecorruptions-imaug 1.1.5, severity 5",
+        }

@@ -1,0 +1,47 @@
+"""Where a run happened: versions, commit, hardware. Recorded beside the card, not part of it."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("ttt-bench", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Versions of what computes, the commit of a source checkout, the machine."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit, where ttt-bench runs from its own checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def choose_device(name: str) -> str:
+    """`auto` is the first of cuda, mps and cpu that is there."""
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,172 @@
+"""One run: a method on a dataset with a backbone, from its card to its summary."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ttt_bench.engine.config import resolve_config
+from ttt_bench.engine.environment import choose_device, describe
+from ttt_bench.engine.plan import Plan, make_plan
+from ttt_bench.engine.summary import summarize
+from ttt_bench.engine.worker import Job, Worker, load_backbone, load_dataset
+from ttt_bench.errors import UserError
+from ttt_bench.plugins import Registry, registry
+from ttt_bench.protocol import Card, column_card
+from ttt_bench.records import DEFAULT_OUTPUT, Records, RunFolder
+from ttt_bench.specs import AdapterSpec
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, one method on one dataset.
+
+    Attributes:
+        backbone: None for the default of the dataset and the method's family.
+        overrides: configuration fields of the method.
+        output: None for a folder of its own under `ttt-bench-runs`.
+    """
+
+    method: str
+    dataset: str
+    backbone: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 16
+    data_root: Path | None = None
+    output: Path | None = None
+    executor: str = "local"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as hooks see it.
+
+    Attributes:
+        card: the protocol card.
+        plan: its chunks.
+        folder: where its records are.
+        finished: how many chunks were there when it started.
+    """
+
+    method: str
+    dataset: str
+    backbone: str
+    card: Card
+    plan: Plan
+    folder: RunFolder
+    finished: int
+
+
+def check(request: Request) -> tuple[AdapterSpec, str]:
+    """Refuse what cannot work, before anything is loaded.
+
+    Returns:
+        The method's spec and the name of the backbone.
+
+    Raises:
+        UserError: an unknown name, or a backbone that lacks what the method needs.
+    """
+    plugins = registry()
+    spec = plugins.adapters.find(request.method).spec
+    dataset = plugins.datasets.find(request.dataset).spec
+    backbone = request.backbone or dataset.backbones.get(spec.family)
+    if backbone is None:
+        raise UserError(
+            f"{dataset.name} names no default backbone for {spec.name}; give one with --backbone"
+        )
+    lacking = spec.needs - plugins.backbones.find(backbone).spec.gives
+    if lacking:
+        raise UserError(
+            f"{spec.name} needs {', '.join(sorted(lacking))}, which {backbone} does not give; "
+            "see `ttt-bench list backbones`"
+        )
+    plugins.executors.find(request.executor)
+    return spec, backbone
+
+
+def execute(request: Request) -> dict[str, Any]:
+    """Do the chunks whose file is missing, and return the summary.
+
+    Raises:
+        UserError: bad input, a damaged folder, a full disk, a method that fails.
+    """
+    plugins = registry()
+    spec, backbone_name = check(request)
+    config = resolve_config(spec, backbone_name, request.overrides)
+    dataset = load_dataset(request.dataset, request.data_root)
+    plan = make_plan(dataset, request.limit)
+    job = Job(
+        method=request.method,
+        config=config,
+        dataset=request.dataset,
+        backbone=backbone_name,
+        data_root=request.data_root,
+        device=choose_device(request.device),
+        seed=request.seed,
+        batch_size=request.batch_size,
+    )
+    backbone = load_backbone(backbone_name, job.device)
+    card = Card(
+        column=column_card(dataset, plan.indices, request.limit, request.seed),
+        row={
+            "method": spec.name,
+            "plugin": _origin(plugins, spec.name),
+            "config": config,
+            "backbone": backbone_name,
+            **backbone.card(),
+            "prompt": dataset.prompt,
+            "templates": list(dataset.templates),
+            "labelled_data": spec.labelled_data,
+        },
+    )
+    folder = RunFolder(_place(request, card))
+    about = {
+        "chunks": len(plan.chunks),
+        "samples": len(plan.indices),
+        "job": {**asdict(job), "data_root": str(job.data_root) if job.data_root else None},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe(job.device),
+    }
+    folder.claim(card, about)
+
+    saved: dict[int, Records] = {}
+    for chunk in plan.chunks:
+        if folder.chunk_path(chunk.number).exists():
+            ids = [dataset.sample_id(index) for index in chunk.indices]
+            saved[chunk.number] = folder.read_chunk(chunk.number, ids)
+    missing = [chunk for chunk in plan.chunks if chunk.number not in saved]
+    run = Run(spec.name, dataset.name, backbone_name, card, plan, folder, len(saved))
+    hook = plugins.manager.hook
+    hook.ttt_bench_run_started(run=run)
+    counted = (folder.path / "cost.json").exists()
+    if missing or not counted:
+        worker = Worker(job, dataset, backbone)
+        if not counted:
+            folder.write_json("cost.json", worker.probe(plan.indices))
+        executor = plugins.executors.find(request.executor).spec.load()()
+        for chunk, records in executor.execute(worker, missing):
+            folder.write_chunk(chunk.number, records)
+            saved[chunk.number] = records
+            hook.ttt_bench_chunk_finished(run=run, records=records)
+    records = Records.from_tables([saved[chunk.number].to_table() for chunk in plan.chunks])
+    summary = summarize(card, records, folder.read_json("cost.json"))
+    folder.write_json("summary.json", summary)
+    hook.ttt_bench_run_finished(run=run, summary=summary)
+    return {**summary, "path": str(folder.path)}
+
+
+def _origin(plugins: Registry, method: str) -> dict[str, str]:
+    plugin = plugins.adapters[method].plugin
+    return {"distribution": plugin.distribution, "version": plugin.version}
+
+
+def _place(request: Request, card: Card) -> Path:
+    """`OUTPUT/DATASET/METHOD`, or a folder named after the card where no output is given."""
+    dataset = request.dataset.replace("/", "-").replace(":", "-").strip(".-") or "dataset"
+    if request.output is not None:
+        return request.output / dataset / request.method
+    return DEFAULT_OUTPUT / dataset / f"{request.method}-{card.key}"

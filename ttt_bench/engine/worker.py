@@ -1,0 +1,183 @@
+"""A worker: one method on one backbone and dataset, turning chunks into records."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ttt_bench import cost
+from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+from ttt_bench.backbones.base import Backbone
+from ttt_bench.datasets.base import Dataset
+from ttt_bench.engine.plan import Chunk
+from ttt_bench.errors import UserError
+from ttt_bench.plugins import registry
+from ttt_bench.records import Records
+
+PROBED_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that says what a worker does, by name: it can be pickled and sent anywhere."""
+
+    method: str
+    config: dict[str, Any]
+    dataset: str
+    backbone: str
+    data_root: Path | None
+    device: str
+    seed: int
+    batch_size: int
+
+
+def load_dataset(name: str, data_root: Path | None) -> Dataset:
+    """The dataset a name stands for."""
+    spec = registry().datasets.find(name).spec
+    return spec.load()(name.partition(":")[2], data_root)
+
+
+def load_backbone(name: str, device: str) -> Backbone:
+    """The backbone a name stands for, on a device."""
+    spec = registry().backbones.find(name).spec
+    return spec.load()(name.partition(":")[2], torch.device(device))
+
+
+class Worker:
+    """Holds a method ready for its task; the labels stay on this side of `adapt`."""
+
+    def __init__(self, job: Job, dataset: Dataset, backbone: Backbone) -> None:
+        self.job = job
+        self.dataset = dataset
+        adapter_type: type[Adapter[AdapterConfig]] = (
+            registry().adapters.find(job.method).spec.load()
+        )
+        self.adapter = adapter_type(adapter_type.Config(**job.config))
+        with cost.Counter() as counter, cost.phase("setup"):
+            task = Task(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+            self.adapter.setup(task)
+        self.task = task
+        self._setup = counter
+
+    @classmethod
+    def build(cls, job: Job) -> "Worker":
+        """A worker from names alone, as another process needs it."""
+        dataset = load_dataset(job.dataset, job.data_root)
+        return cls(job, dataset, load_backbone(job.backbone, job.device))
+
+    def run(self, chunk: Chunk) -> Records:
+        """The records of one chunk.
+
+        Raises:
+            UserError: an image is unreadable, or the method fails.
+        """
+        predictions: list[Prediction] = []
+        seconds = 0.0
+        for at in range(0, len(chunk.indices), self.job.batch_size):
+            samples = self._samples(chunk.indices[at : at + self.job.batch_size])
+            cost.synchronize(self.task.device)
+            started = time.perf_counter()
+            predictions += self._adapt(samples)
+            cost.synchronize(self.task.device)
+            seconds += time.perf_counter() - started
+        return self._records(chunk, predictions, seconds)
+
+    def probe(self, indices: Sequence[int]) -> dict[str, Any]:
+        """What a sample costs, counted on a few of them, one at a time.
+
+        Returns:
+            FLOPs of the setup (once per task) and of a sample, by phase and direction; bytes at
+            the peak; parameters updated; the samples counted.
+        """
+        counters = []
+        for index in indices[:PROBED_SAMPLES]:
+            samples = self._samples([index])
+            with cost.Counter() as counter:
+                self._adapt(samples)
+            counters.append(counter)
+        per_sample = {
+            phase: {
+                direction: sum(c.flops[phase][direction] for c in counters) / len(counters)
+                for direction in ("forward", "backward")
+            }
+            for phase in ("teacher", "student")
+        }
+        resident = cost.weight_bytes(self.task.backbone.model) + self._setup.live_bytes
+        return {
+            "probed_samples": len(counters),
+            "setup_flops": dict(self._setup.flops["setup"]),
+            "flops_per_sample": per_sample,
+            "peak_memory_bytes": resident + max(counter.peak_bytes for counter in counters),
+            "parameters_updated": max(sum(c.parameters.values()) for c in counters),
+        }
+
+    def _samples(self, indices: Sequence[int]) -> list[Sample]:
+        return [
+            Sample(self.dataset.sample_id(i), _pixels_alone(self.dataset.open(i))) for i in indices
+        ]
+
+    def _adapt(self, samples: list[Sample]) -> list[Prediction]:
+        streams = [Stream(self.job.seed, sample.id) for sample in samples]
+        try:
+            predictions = list(self.adapter.adapt(samples, streams))
+        except UserError:
+            raise
+        except Exception as error:
+            names = ", ".join(sample.id for sample in samples)
+            raise UserError(
+                f"{self.job.method} failed on samples {names}: {_first_line(error)}; "
+                "set TTT_BENCH_TRACEBACK=1 to see where"
+            ) from error
+        if len(predictions) != len(samples):
+            raise UserError(
+                f"{self.job.method} returned {len(predictions)} predictions for "
+                f"{len(samples)} samples; `adapt` owes one for each"
+            )
+        for sample, prediction in zip(samples, predictions, strict=True):
+            self._check(sample, prediction.logits, (len(self.task.class_names),))
+            if prediction.steps is not None:
+                steps = (len(prediction.steps), len(self.task.class_names))
+                self._check(sample, prediction.steps, steps)
+        return predictions
+
+    def _check(self, sample: Sample, scores: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(scores.shape) != shape:
+            raise UserError(
+                f"{self.job.method} returned scores of shape {list(scores.shape)} for sample "
+                f"{sample.id}; the task wants {list(shape)}"
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise UserError(
+                f"{self.job.method} returned scores that are not finite for sample {sample.id}"
+            )
+
+    def _records(self, chunk: Chunk, predictions: list[Prediction], seconds: float) -> Records:
+        entries = [self.dataset.entries[index] for index in chunk.indices]
+        logits = torch.stack([p.logits.detach().float().cpu() for p in predictions])
+        confidence, prediction = logits.softmax(dim=1).max(dim=1)
+        steps = [p.steps.argmax(dim=1).cpu() for p in predictions if p.steps is not None]
+        return Records(
+            sample_id=[self.dataset.sample_id(index) for index in chunk.indices],
+            group=[entry.group for entry in entries],
+            label=np.array([entry.label for entry in entries]),
+            prediction=prediction.numpy(),
+            confidence=confidence.numpy(),
+            step_predictions=torch.stack(steps).numpy() if len(steps) == len(entries) else None,
+            logits=logits.numpy(),
+            seconds=seconds,
+        )
+
+
+def _pixels_alone(image: Image.Image) -> Image.Image:
+    """The image without what else it carries: a file knows its path, and the path its class."""
+    return Image.frombytes(image.mode, image.size, image.tobytes())
+
+
+def _first_line(error: BaseException) -> str:
+    return (f"{type(error).__name__}: {error}".splitlines() or [""])[0]

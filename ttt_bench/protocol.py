@@ -1,0 +1,102 @@
+"""The protocol card: what every row of a column must share, and what a row brings of its own."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ttt_bench.datasets.base import Dataset
+from ttt_bench.errors import UserError
+
+SCORING_RULE = "top-1 of the last step's logits, in percent of the samples"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The two parts of a protocol card, as plain JSON values.
+
+    Attributes:
+        column: dataset, revision, samples, classes, corruption source, limit, seed, scoring rule.
+            Two runs stand in one column only if this part is equal.
+        row: method, configuration, backbone, weights, transform, dtype, prompts, labelled data.
+    """
+
+    column: Mapping[str, Any]
+    row: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for the column part."""
+        return digest(self.column)[:16]
+
+    @property
+    def key(self) -> str:
+        """10 hexadecimal digits that stand for both parts; names the run's folder."""
+        return digest({"column": self.column, "row": self.row})[:10]
+
+    def first_difference(self, other: "Card") -> str | None:
+        """The first field in which two cards differ and its two values, None if they are equal."""
+        return next(
+            (
+                f"{name}: {mine} here, {theirs} there"
+                for part in ("column", "row")
+                for name, mine, theirs in differences(getattr(self, part), getattr(other, part))
+            ),
+            None,
+        )
+
+
+def column_card(dataset: Dataset, indices: list[int], limit: int | None, seed: int) -> dict:
+    """The column part for these samples of a dataset."""
+    samples = "".join(dataset.sample_id(index) for index in indices)
+    return {
+        "dataset": dataset.name,
+        **dataset.card(),
+        "samples": hashlib.sha256(samples.encode()).hexdigest(),
+        "n": len(indices),
+        "class_names": list(dataset.class_names),
+        "limit": limit,
+        "seed": seed,
+        "scoring_rule": SCORING_RULE,
+    }
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(
+    mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """(field, value, other value) for each field in which two parts of cards differ."""
+    for name in dict.fromkeys((*mine, *theirs)):
+        if mine.get(name) != theirs.get(name):
+            if isinstance(mine.get(name), Mapping) and isinstance(theirs.get(name), Mapping):
+                inner = differences(mine[name], theirs[name])
+                yield from ((f"{name}.{field}", a, b) for field, a, b in inner)
+            else:
+                yield name, mine.get(name), theirs.get(name)
+
+
+def read_card(manifest: Mapping[str, Any], where: str) -> Card:
+    """The card of a manifest, checked against the fingerprint stored beside it.
+
+    Raises:
+        UserError: the card was edited, or is not one.
+    """
+    try:
+        card = Card(manifest["card"]["column"], manifest["card"]["row"])
+        stored = manifest["fingerprint"], manifest["key"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{where}: no protocol card in it ({error}); run again elsewhere"
+        ) from error
+    if stored != (card.fingerprint, card.key):
+        raise UserError(
+            f"{where}: its card does not give its fingerprint {stored[0]}; the file was edited, "
+            "so the run can no longer be compared: restore it or run again"
+        )
+    return card

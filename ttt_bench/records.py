@@ -1,0 +1,247 @@
+"""A run folder: its manifest, its chunk files, and nothing that a kill could leave half written."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ttt_bench.errors import UserError
+from ttt_bench.protocol import Card, read_card
+
+DEFAULT_OUTPUT = Path("ttt-bench-runs")
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("group", pa.string()),
+        ("label", pa.int32()),
+        ("prediction", pa.int32()),
+        ("confidence", pa.float32()),
+        ("step_predictions", pa.list_(pa.int32())),
+        ("logits", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """What was predicted for each of N samples; metrics are functions of this alone.
+
+    Attributes:
+        sample_id: N opaque ids.
+        group: N corruptions or domains, or None each.
+        label: `[N]`.
+        prediction: `[N]`, the last step's.
+        confidence: `[N]`, the softmax probability of the prediction, 0 to 1.
+        step_predictions: `[N, T]` after each of T steps, None for a method that does not iterate.
+        logits: `[N, C]`.
+        seconds: time spent in the method, all samples together.
+    """
+
+    sample_id: list[str]
+    group: list[str | None]
+    label: np.ndarray
+    prediction: np.ndarray
+    confidence: np.ndarray
+    step_predictions: np.ndarray | None
+    logits: np.ndarray
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which predictions are right, bool `[N]`."""
+        return self.prediction == self.label
+
+    @property
+    def correct_at_any_step(self) -> np.ndarray:
+        """Which samples were right after at least one step, bool `[N]`."""
+        if self.step_predictions is None:
+            return self.correct
+        return (self.step_predictions == self.label[:, None]).any(axis=1)
+
+    def to_table(self) -> pa.Table:
+        """As an Arrow table; the time goes into its metadata."""
+        steps = None if self.step_predictions is None else self.step_predictions.tolist()
+        columns = {
+            "sample_id": self.sample_id,
+            "group": self.group,
+            "label": self.label,
+            "prediction": self.prediction,
+            "confidence": self.confidence,
+            "step_predictions": steps or [None] * len(self),
+            "logits": list(self.logits),
+        }
+        return pa.table(columns, SCHEMA.with_metadata({"seconds": repr(self.seconds)}))
+
+    @staticmethod
+    def from_tables(tables: Sequence[pa.Table]) -> "Records":
+        """The records of chunks, one after another."""
+        seconds = sum(float((table.schema.metadata or {})[b"seconds"]) for table in tables)
+        table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+        steps = table["step_predictions"]
+        return Records(
+            sample_id=table["sample_id"].to_pylist(),
+            group=table["group"].to_pylist(),
+            label=table["label"].to_numpy(),
+            prediction=table["prediction"].to_numpy(),
+            confidence=table["confidence"].to_numpy(),
+            step_predictions=None if steps.null_count else _matrix(steps),
+            logits=_matrix(table["logits"]),
+            seconds=seconds,
+        )
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    values = column.combine_chunks()
+    return values.flatten().to_numpy().reshape(len(column), -1)
+
+
+class RunFolder:
+    """`manifest.json`, `chunks/*.parquet`, `cost.json` and `summary.json` of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def chunk_path(self, number: int) -> Path:
+        """Where chunk `number` is, or will appear whole."""
+        return self.path / "chunks" / f"{number:06d}.parquet"
+
+    def has_manifest(self) -> bool:
+        """Whether a run was ever begun here."""
+        return (self.path / "manifest.json").exists()
+
+    def claim(self, card: Card, about: Mapping[str, Any]) -> None:
+        """Begin a run here, or continue the one that has the same card.
+
+        Raises:
+            UserError: the folder holds another run, or cannot be written to.
+        """
+        if self.has_manifest():
+            difference = card.first_difference(self.card())
+            if difference:
+                raise UserError(
+                    f"{self.path} holds another run ({difference}); "
+                    "give another --output, or remove the folder"
+                )
+            return
+        # What a kill left of a manifest that never appeared is no run.
+        if self.path.is_dir() and any(p.suffix != ".tmp" for p in self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty and holds no run; give another --output")
+        manifest = {
+            "card": {"column": card.column, "row": card.row},
+            "fingerprint": card.fingerprint,
+            "key": card.key,
+            **about,
+        }
+        self.write_json("manifest.json", manifest)
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return self.read_json("manifest.json")
+
+    def card(self) -> Card:
+        """The protocol card, checked against its fingerprint."""
+        return read_card(self.manifest(), str(self.path / "manifest.json"))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One of the JSON files.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; run the same command to finish the run") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}); {_remedy(name)}") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{path} is damaged (not a JSON object); {_remedy(name)}")
+        return value
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write one of the JSON files, whole or not at all."""
+        with appearing(self.path / name) as temporary:
+            temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+
+    def write_chunk(self, number: int, records: Records) -> None:
+        """Save a finished chunk; its file appears whole or not at all."""
+        with appearing(self.chunk_path(number)) as temporary:
+            pq.write_table(records.to_table(), temporary, write_page_checksum=True)
+
+    def read_chunk(self, number: int, sample_ids: Sequence[str] | None = None) -> Records:
+        """The records of one chunk.
+
+        Raises:
+            UserError: the file is missing, damaged, or not of these samples.
+        """
+        path = self.chunk_path(number)
+        try:
+            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+            records = Records.from_tables([table.cast(SCHEMA.with_metadata(table.schema.metadata))])
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; run the same command to finish the run") from error
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or ["unreadable"])[0]
+            raise UserError(
+                f"{path} is damaged ({reason}); remove it and run the same command"
+            ) from error
+        if sample_ids is not None and records.sample_id != list(sample_ids):
+            raise UserError(f"{path} holds other samples; remove it and run the same command")
+        return records
+
+    def read_records(self) -> Records:
+        """Every record of a finished run, in the order of its plan.
+
+        Raises:
+            UserError: a chunk is missing or damaged.
+        """
+        count = self.manifest().get("chunks")
+        if not isinstance(count, int):
+            raise UserError(f"{self.path / 'manifest.json'} does not say how many chunks there are")
+        parts = [self.read_chunk(number).to_table() for number in range(count)]
+        return Records.from_tables(parts)
+
+
+def _remedy(name: str) -> str:
+    if name == "manifest.json":
+        return "restore it, or run again with another --output"
+    return "remove it and run the same command"
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it takes the place of `path` at once.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}); what was finished before is kept: "
+            "make room or give another --output, then run the same command"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""How results look: tables for the terminal and for Markdown."""
