@@ -29,9 +29,10 @@ def check_apm_ttt(file: Arrays) -> Pairs:
 
 def _apm_case(file: Arrays, case: str) -> Pairs:
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.oracles.apm import stacked
-    from ttt_bench_apm.adapter import fit
+    from ttt_bench_apm.adapter import APMConfig, fit
     from ttt_bench_apm.network import Network, Sizes
+
+    from tests.oracles.apm import stacked
 
     rng = np.random.default_rng(int(file[f"{case}/seed"]))
     parameters = {}
@@ -54,7 +55,7 @@ def _apm_case(file: Arrays, case: str) -> Pairs:
     network = Network(sizes, torch.device("cpu"))
     weights = stacked(parameters)
     steps = len(file[f"{case}/losses"])
-    pooled = fit(network, weights, image, target, steps, lr=1e-4)[0]
+    pooled = fit(network, weights, image, target, APMConfig(steps=steps))[0]
     with torch.no_grad():
         field = network.field(weights, image)[0].view(grid, grid, -1)
     sampled = torch.arange(4) * grid // 4

@@ -38,7 +38,7 @@ NAMES = (
     ("ship", "boat", "vessel"),
     ("truck", "lorry", "pickup truck"),
 )
-TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES) + ("{}", "{}.")
+TEMPLATES = (*(template("{}") for template in OPENAI_IMAGENET_TEMPLATES), "{}", "{}.")
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:

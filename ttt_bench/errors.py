@@ -14,7 +14,9 @@ class UserError(Exception):
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that nobody registered, with the nearest names that somebody did."""
     known = sorted(known)
-    near = get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    by_lower_case = {candidate.lower(): candidate for candidate in known}
+    near = get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.4)
+    near = [by_lower_case[candidate] for candidate in near]
     if near:
         advice = f"did you mean {' or '.join(near)}?"
     elif known:

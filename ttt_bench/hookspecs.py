@@ -99,7 +99,7 @@ def ttt_bench_executors() -> "Iterable[ExecutorSpec]":  # pyright: ignore[report
     Example:
         @hookimpl
         def ttt_bench_executors():
-            return [ExecutorSpec(name="slurm", summary="SLURM array", code="my_package.slurm:Slurm")]
+            return [ExecutorSpec(name="slurm", summary="SLURM", code="my_package.slurm:Slurm")]
     """
 
 

@@ -192,7 +192,7 @@ class RunFolder:
         """
         path = self.chunk_path(number)
         try:
-            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
             records = Records.from_tables([table.cast(SCHEMA.with_metadata(table.schema.metadata))])
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; run the same command to finish the run") from error

@@ -128,4 +128,4 @@ def stacked(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
             "output": parameters["little_self_attention.out_proj.weight"],
             "output_bias": parameters["little_self_attention.out_proj.bias"],
         }
-    return {name: value[None].clone().requires_grad_() for name, value in weights.items()}
+    return {name: value.detach()[None].clone().requires_grad_() for name, value in weights.items()}

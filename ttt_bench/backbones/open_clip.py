@@ -17,6 +17,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.base import Backbone, Classifier
@@ -53,11 +54,12 @@ class OpenClipBackbone(Backbone):
         self._adopt(model, open_clip.get_tokenizer(architecture), device)
 
     def _adopt(self, model: nn.Module, tokenizer: Any, device: torch.device) -> None:
-        self.model = cast(Any, model).to(device).eval().requires_grad_(False)
+        self.model = model.to(device).eval().requires_grad_(False)
+        self._clip = cast(Any, self.model)
         self.tokenizer = tokenizer
         self.device = device
-        self.transform = PreprocessCfg(**self.model.visual.preprocess_cfg)
-        self.image_size = self.transform.size[0]  # pyright: ignore[reportIndexIssue]
+        self.transform = PreprocessCfg(**self._clip.visual.preprocess_cfg)
+        self.image_size = cast(tuple[int, int], self.transform.size)[0]
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
         with torch.no_grad():
             self.feature_dim = self.encode_image(blank).shape[1]
@@ -68,19 +70,21 @@ class OpenClipBackbone(Backbone):
             PreprocessCfg(**{**asdict(self.transform), "size": (size, size)}), is_train=False
         )
 
+    @override
     def preprocess(
         self, image: Image.Image, size: int | None = None
     ) -> Float[Tensor, "3 side side"]:
         return self._transforms(size or self.image_size)(image)
 
+    @override
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
-        return self.model.encode_image(pixels)
+        return self._clip.encode_image(pixels)
 
     def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
         """Raw text features of whole prompts."""
-        return self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))
+        return self._clip.encode_text(self.tokenizer(list(prompts)).to(self.device))
 
     def class_features(
         self, class_names: Sequence[str], templates: Sequence[str]
@@ -95,9 +99,10 @@ class OpenClipBackbone(Backbone):
         ]
         return F.normalize(torch.stack(means), dim=-1)
 
+    @override
     def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Classifier:
         text = self.class_features(class_names, templates)
-        scale = self.model.logit_scale.exp()
+        scale = self._clip.logit_scale.exp()
 
         def scaled_cosine(
             features: Float[Tensor, "*batch dim"],
@@ -106,6 +111,7 @@ class OpenClipBackbone(Backbone):
 
         return scaled_cosine
 
+    @override
     def card(self) -> dict[str, Any]:
         quick = any(isinstance(module, QuickGELU) for module in self.model.modules())
         return {

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
 
 
 class ZeroShot(Adapter[AdapterConfig]):
     """`clip-zero-shot`: scaled cosine to the text features of one prompt per class."""
 
+    @override
     def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
         return [Prediction(self.task.logits(f)) for f in self.task.encode_image(samples)]
 
@@ -15,9 +18,11 @@ class ZeroShot(Adapter[AdapterConfig]):
 class Ensemble(Adapter[AdapterConfig]):
     """`clip-ensemble`: the same with the mean text feature of the dataset's templates."""
 
+    @override
     def setup(self, task: Task) -> None:
         super().setup(task)
         self.classifier = task.classifier(task.templates)
 
+    @override
     def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
         return [Prediction(self.classifier(f)) for f in self.task.encode_image(samples)]

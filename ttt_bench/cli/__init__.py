@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import click
+from typing_extensions import override
 
 from ttt_bench.errors import UserError, unknown
 
@@ -21,10 +22,12 @@ COMMANDS = {
 class Commands(click.Group):
     """Finds built-in commands by file and asks plugins for theirs."""
 
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._ask_plugins()
         return sorted({*COMMANDS, *self.commands})
 
+    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name in COMMANDS:
             return import_module(f"ttt_bench.cli.{COMMANDS[cmd_name]}").command

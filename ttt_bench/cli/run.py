@@ -23,7 +23,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | N
         ) from error
     if not isinstance(settings, Mapping):
         raise UserError(f"{value}: wants lines `option: value`, such as `seed: 1`")
-    options = {p.name.replace("_", "-"): p for p in ctx.command.params if p.name != "config"}
+    options = {p.opts[0].lstrip("-"): p for p in ctx.command.params if p.name != "config"}
     defaults: dict[str, Any] = {}
     for key, setting in settings.items():
         if key not in options:
@@ -71,7 +71,7 @@ def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Of every random draw.")  # fmt: skip
 @click.option("--set", "set_", metavar="KEY=VALUE", multiple=True,
-              help="A method's configuration field; METHOD.KEY=VALUE for one method only.")  # fmt: skip
+              help="A field of the configuration; METHOD.KEY=VALUE for one method.")  # fmt: skip
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), is_eager=True,
               expose_value=False, callback=_read_config,
               help="YAML file that holds these options by name.")  # fmt: skip

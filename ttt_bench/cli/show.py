@@ -12,7 +12,7 @@ from ttt_bench.errors import unknown
 @click.command("show", short_help="Show everything known of a method, dataset, backbone or run.")
 @click.argument("name")
 def command(name: str) -> None:
-    """Show a method (with its configuration), a dataset, a backbone, a metric, or the run at a path.
+    """Show a method with its configuration, a dataset, a backbone, a metric or a run.
 
     NAME is a registered name or the folder of a run.
     """

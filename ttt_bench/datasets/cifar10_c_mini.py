@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from typing_extensions import override
 
 from ttt_bench.datasets.base import Dataset, Entry
 
@@ -31,24 +32,19 @@ class Cifar10CMini(Dataset):
         "ship",
         "truck",
     )
-    templates = (
-        tuple(
-            f"a {quality}photo of {article} {{}}."
-            for article in ("a", "the")
-            for quality in (
-                "",
-                "blurry ",
-                "black and white ",
-                "low contrast ",
-                "high contrast ",
-                "bad ",
-                "good ",
-            )
-        )
-        + ("a photo of a small {}.", "a photo of a big {}.")
-        + (
-            "a photo of the small {}.",
-            "a photo of the big {}.",
+    templates = tuple(
+        f"{start} {{}}."
+        for article in ("a", "the")
+        for start in (
+            f"a photo of {article}",
+            f"a blurry photo of {article}",
+            f"a black and white photo of {article}",
+            f"a low contrast photo of {article}",
+            f"a high contrast photo of {article}",
+            f"a bad photo of {article}",
+            f"a good photo of {article}",
+            f"a photo of {article} small",
+            f"a photo of {article} big",
         )
     )
 
@@ -64,10 +60,12 @@ class Cifar10CMini(Dataset):
             for place, label in zip(places, labels, strict=True)
         ]
 
+    @override
     def open(self, index: int) -> Image.Image:
         group, row = divmod(index, self._per_group)
         return Image.fromarray(self._images[group, row])
 
+    @override
     def card(self) -> dict[str, Any]:
         return {
             "revision": hashlib.sha256(DATA.read_bytes()).hexdigest(),

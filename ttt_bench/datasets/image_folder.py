@@ -6,6 +6,7 @@ from typing import Any
 
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from PIL import Image
+from typing_extensions import override
 
 from ttt_bench.datasets.base import Dataset, Entry
 from ttt_bench.errors import UserError
@@ -61,6 +62,7 @@ class ImageFolder(Dataset):
             )
         return tuple(names[folder] for folder in folders)
 
+    @override
     def open(self, index: int) -> Image.Image:
         _, path = self._files[index]
         try:
@@ -71,6 +73,7 @@ class ImageFolder(Dataset):
                 f"{path}: not a readable image ({error}); replace or remove it"
             ) from error
 
+    @override
     def card(self) -> dict[str, Any]:
         # Names and sizes: enough to see that a folder changed, without reading every image.
         digest = hashlib.sha256()

@@ -1,1 +1,1 @@
-"""The engine: a plan of chunks, workers that turn chunks into records, executors that share them."""
+"""The engine: a plan of chunks, workers that make records of them, executors to share them."""

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from typing_extensions import override
+
 from ttt_bench.engine.plan import Chunk
 from ttt_bench.engine.worker import Worker
 from ttt_bench.records import Records
@@ -23,6 +25,7 @@ class Executor(ABC):
 class LocalExecutor(Executor):
     """`local`: one chunk after another, in this process."""
 
+    @override
     def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
         for chunk in chunks:
             yield chunk, worker.run(chunk)

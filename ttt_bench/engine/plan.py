@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ttt_bench.datasets.base import Dataset, choose
 
-CHUNK_SIZE = 40
+CHUNK_SIZE = 32
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,11 @@ class Worker:
             if prediction.steps is not None:
                 steps = (len(prediction.steps), len(self.task.class_names))
                 self._check(sample, prediction.steps, steps)
+                if prediction.steps[-1].argmax() != prediction.logits.argmax():
+                    raise UserError(
+                        f"{self.job.method} reports for sample {sample.id} another class than "
+                        "after its last step; the last step is the reported one"
+                    )
         return predictions
 
     def _check(self, sample: Sample, scores: Tensor, shape: tuple[int, ...]) -> None:

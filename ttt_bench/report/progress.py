@@ -56,6 +56,7 @@ class Progress:
 
     @hookimpl
     def ttt_bench_run_started(self, run: Run) -> None:
+        """Begin a bar, or say how much there is to do."""
         self._title = f"{run.method} on {run.dataset}"
         self._total = len(run.plan.indices)
         resumed = run.plan.chunks[: run.finished]
@@ -72,6 +73,7 @@ class Progress:
 
     @hookimpl
     def ttt_bench_chunk_finished(self, run: Run, records: Records) -> None:
+        """Move the bar, or say every few seconds how far it is."""
         self._done += len(records)
         now = time.monotonic()
         rate = (self._done - self._before) / max(now - self._started, 1e-9)
@@ -84,6 +86,7 @@ class Progress:
 
     @hookimpl
     def ttt_bench_run_finished(self, run: Run, summary: dict[str, Any]) -> None:
+        """Say how it came out."""
         if not self._bar:
             seconds = time.monotonic() - self._started
             self._say(f"done, top-1 {summary['top1']:.1f} %, {seconds:.1f} s")

@@ -138,7 +138,7 @@ class Network:
 
         query = torch.bmm(weights["query"][:, None], weights["to_query"].mT)[:, 0]
         query = (query + weights["to_query_bias"]) / width**0.5
-        # One vector per head that scores a location's feature, and one that scores its hidden layer.
+        # One vector per head scores a location's feature, another its hidden layer.
         key = weights["to_key"].view(batch * heads, width, size)
         for_feature = torch.bmm(query.reshape(batch * heads, 1, width), key)
         for_feature = for_feature.view(batch, heads, size)

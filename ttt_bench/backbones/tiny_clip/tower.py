@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from timm.layers import HybridEmbed
+from timm.layers.hybrid_embed import HybridEmbed
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
@@ -32,8 +32,8 @@ def ttt_bench_tiny_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransfo
         stride=(1, 1, 2, 1, 2, 1),
         act_layer=nn.ReLU,
     )
-    sizes = dict(img_size=32, patch_size=1, embed_dim=128, depth=4, num_heads=4, mlp_ratio=3.0)
-    layout = dict(class_token=False, global_pool="avg")
+    sizes = {"img_size": 32, "patch_size": 1, "embed_dim": 128, "depth": 4, "num_heads": 4}
+    layout = {"mlp_ratio": 3.0, "class_token": False, "global_pool": "avg"}
     model = VisionTransformer(
         embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
         **{**sizes, **layout, **kwargs},

@@ -1,0 +1,48 @@
+"""What the tests share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ttt_bench.cli import main
+from ttt_bench.records import Records, RunFolder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ttt(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Type a command in an empty folder; returns exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TTT_BENCH_DATA", raising=False)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return command
+
+
+@pytest.fixture
+def run_json(ttt: Command):
+    """`ttt-bench run ... --format json` on the embedded set; returns the list of runs."""
+
+    def run(*arguments: object) -> list[dict]:
+        code, out, err = ttt(
+            "run", "--dataset", "cifar10-c-mini", "--format", "json", "--device", "cpu", *arguments
+        )
+        assert code == 0, err
+        return json.loads(out)["runs"]
+
+    return run
+
+
+@pytest.fixture
+def records_of() -> Callable[[dict], Records]:
+    """The saved records of a run that `run --format json` printed."""
+    return lambda run: RunFolder(Path(run["path"])).read_records()

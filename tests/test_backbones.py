@@ -1,0 +1,80 @@
+"""Dual encoders: the embedded one is what its card says, and rounding never tells a batch."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from ttt_bench.backbones import tiny_clip
+from ttt_bench.backbones.open_clip import weights_hash
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+from ttt_bench.engine.worker import load_backbone
+
+FOLDER = Path(tiny_clip.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_backbone("tiny-clip", "cpu")
+
+
+def test_tiny_clip_is_in_open_clips_format(tiny):
+    assert sum(f.stat().st_size for f in FOLDER.iterdir() if f.is_file()) < 10_000_000
+    model = open_clip.create_model(f"local-dir:{FOLDER}", require_pretrained=True).eval()
+    assert weights_hash(model) == weights_hash(tiny.model)
+    tokens = open_clip.get_tokenizer(f"local-dir:{FOLDER}")(["a photo of a cat."])
+    torch.testing.assert_close(model.encode_text(tokens), tiny.encode_text(["a photo of a cat."]))
+
+
+def test_tiny_clip_knows_clean_photographs(run_json):
+    (run,) = run_json("--method", "clip-zero-shot")
+    assert run["groups"]["clean"] >= 75
+
+
+def test_features_are_the_same_in_any_company(tiny):
+    dataset = Cifar10CMini("", None)
+    pixels = torch.stack([tiny.preprocess(dataset.open(i)) for i in range(9)])
+    together = tiny.encode_in_fixed_groups(pixels)
+    for size in (1, 2, 5):
+        parts = [tiny.encode_in_fixed_groups(part) for part in pixels.split(size)]
+        assert torch.equal(torch.cat(parts), together)
+
+
+def test_groups_of_a_fixed_size_are_padded(tiny, monkeypatch):
+    """Off the CPU images pass in groups; what fills the last one up never comes back."""
+    sizes = []
+
+    def encode(pixels):
+        sizes.append(len(pixels))
+        return pixels.mean(dim=(2, 3))
+
+    monkeypatch.setattr(tiny, "encode_image", encode)
+    monkeypatch.setattr(tiny, "device", torch.device("meta"))
+    pixels = torch.rand(70, 3, 4, 4)
+    assert torch.equal(tiny.encode_in_fixed_groups(pixels), pixels.mean(dim=(2, 3)))
+    assert sizes == [32, 32, 32]
+
+
+def test_preprocess_is_open_clips_own(tiny):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8))
+    _, _, own = open_clip.create_model_and_transforms(f"local-dir:{FOLDER}")
+    assert torch.equal(tiny.preprocess(image), own(image))
+    assert tiny.preprocess(image, 64).shape == (3, 64, 64)
+
+
+def test_class_features_are_means_of_unit_features(tiny):
+    templates = ("a photo of a {}.", "a bad photo of a {}.")
+    features = tiny.class_features(["cat", "dog"], templates)
+    cat = tiny.encode_text(["a photo of a cat.", "a bad photo of a cat."])
+    mean = (cat / cat.norm(dim=1, keepdim=True)).mean(0)
+    torch.testing.assert_close(features[0], mean / mean.norm())
+
+
+def test_card_records_what_decides_numbers(tiny):
+    card = tiny.card()
+    assert len(card["weights"]) == 64
+    assert (card["dtype"], card["activation"]) == ("float32", "GELU")
+    assert card["transform"]["size"] == [32, 32]

@@ -1,0 +1,66 @@
+"""The datasets hold what their cards say."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ttt_bench.datasets.cifar10_c_mini import DATA, Cifar10CMini
+from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.errors import UserError
+
+
+def test_embedded_set_is_balanced_and_small():
+    dataset = Cifar10CMini("", None)
+    assert DATA.stat().st_size < 8_000_000
+    per_group = Counter((entry.group, entry.label) for entry in dataset.entries)
+    assert len({group for group, _ in per_group}) == 16
+    assert set(per_group.values()) == {12}
+    assert len({dataset.sample_id(i) for i in range(len(dataset.entries))}) == 1920
+
+
+def test_embedded_images_are_corrupted_photographs():
+    dataset = Cifar10CMini("", None)
+    clean = np.stack([np.asarray(dataset.open(i)) for i in range(120)]).astype(float)
+    assert clean.shape == (120, 32, 32, 3)
+    for group in range(1, 16):
+        first = group * 120
+        corrupted = np.stack([np.asarray(dataset.open(first + i)) for i in range(120)])
+        assert np.abs(corrupted - clean).mean() > 5
+        assert dataset.entries[first].label == dataset.entries[0].label
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number, name in enumerate(("n01_cat", "n02_dog")):
+        (tmp_path / name).mkdir()
+        for image in range(2 + number):
+            Image.new("L", (20, 30), 100 * number).save(tmp_path / name / f"{image}.JPEG")
+    (tmp_path / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_image_folder(photos: Path):
+    dataset = ImageFolder(str(photos), None)
+    assert dataset.class_names == ("n01 cat", "n02 dog")
+    assert [entry.label for entry in dataset.entries] == [0, 0, 1, 1, 1]
+    assert dataset.open(4).mode == "RGB"
+    revision = dataset.card()["revision"]
+    (photos / "n02_dog" / "2.JPEG").unlink()
+    assert ImageFolder(str(photos), None).card()["revision"] != revision
+
+
+def test_image_folder_names_and_root(photos: Path):
+    (photos / "classnames.txt").write_text("n02_dog Chihuahua\nn01_cat tabby cat\n\n")
+    dataset = ImageFolder(photos.name, photos.parent)
+    assert dataset.class_names == ("tabby cat", "Chihuahua")
+    (photos / "classnames.txt").write_text("n02_dog Chihuahua\n")
+    with pytest.raises(UserError, match="no name for the folder n01_cat"):
+        ImageFolder(str(photos), None)
+
+
+def test_image_folder_without_images(tmp_path: Path):
+    with pytest.raises(UserError, match="no images"):
+        ImageFolder(str(tmp_path), None)

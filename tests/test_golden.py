@@ -1,0 +1,71 @@
+"""Our methods give the numbers of the original releases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import golden_check
+from tests.oracles.apm import PlainAPM, train_step
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.npz")), ids=lambda path: path.stem)
+def test_golden(path: Path):
+    result = golden_check.compare(path)
+    assert result["kind"] == path.stem
+    assert max(result["max_rel_diff"].values()) < 1e-4
+
+
+def test_apm_ttt_other_seed(tmp_path: Path):
+    """A file of the same kind with another seed, its outputs from the plain form."""
+    with np.load(GOLDEN / "apm_ttt.npz") as npz:
+        order = npz["small/param_order"]
+    rng = np.random.default_rng(123)
+    parameters = {}
+    for line in order:
+        name, _, shape = str(line).partition(" ")
+        drawn = rng.standard_normal(golden_check._shape(shape), np.float32) * np.float32(0.01)
+        parameters[name] = torch.from_numpy(drawn)
+    image = torch.from_numpy(rng.standard_normal((1, 3, 56, 56), np.float32))
+    target = torch.from_numpy(rng.standard_normal((1, 768), np.float32))
+    target *= 10 / target.norm()
+    plain = PlainAPM(4, 14, (4096, 2048, 1024), 768).load(parameters)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-4)
+    losses, pooled = [], []
+    for _ in range(20):
+        with torch.no_grad():
+            pooled.append(plain(image)[0].numpy())
+        losses.append(train_step(plain, optimizer, image, target))
+    with torch.no_grad():
+        pooled.append(plain(image)[0].numpy())
+        field = plain.field(image).view(4, 4, -1).numpy()
+    path = tmp_path / "other.npz"
+    np.savez(
+        path,
+        **{
+            "small/seed": np.array(123),
+            "small/param_order": order,
+            "small/target": target.numpy(),
+            "small/losses": np.array(losses),
+            "small/pooled": np.array(pooled),
+            "small/grid_sample": field,
+        },
+    )
+    assert max(golden_check.compare(path)["max_rel_diff"].values()) < 1e-4
+
+
+def test_a_wrong_number_is_seen(tmp_path: Path):
+    with np.load(GOLDEN / "apm_ttt.npz") as npz:
+        file = {name: npz[name] for name in npz.files if name.startswith("small/")}
+    file["small/pooled"] = file["small/pooled"] * 1.001
+    np.savez(tmp_path / "off.npz", **file)
+    assert golden_check.compare(tmp_path / "off.npz")["max_rel_diff"]["small/pooled"] > 5e-4
+
+
+def test_another_file_is_refused(tmp_path: Path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="not a golden file"):
+        golden_check.compare(tmp_path / "x.npz")

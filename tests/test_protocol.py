@@ -1,0 +1,198 @@
+"""Labels stay with the engine, randomness with the sample, and cards say what may be compared."""
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Stream, Task
+from ttt_bench.datasets.base import Entry, choose
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.engine.plan import make_plan
+from ttt_bench.engine.worker import Job, Worker, load_backbone
+from ttt_bench.errors import UserError
+from ttt_bench.protocol import Card, column_card, read_card
+from ttt_bench.specs import AdapterSpec
+
+
+def job(method: str = "clip-zero-shot", batch_size: int = 4, **config: object) -> Job:
+    return Job(
+        method=method,
+        config=dict(config),
+        dataset="cifar10-c-mini",
+        backbone="tiny-clip",
+        data_root=None,
+        device="cpu",
+        seed=0,
+        batch_size=batch_size,
+    )
+
+
+def worker_of(adapter: Callable[[AdapterConfig], Adapter], dataset, monkeypatch) -> Worker:
+    """A worker whose method is the given class, whatever its job says."""
+    monkeypatch.setattr(AdapterSpec, "load", lambda self: adapter)
+    return Worker(job(), dataset, load_backbone("tiny-clip", "cpu"))
+
+
+def reachable(*roots: object) -> list[object]:
+    """Everything that can be reached from objects without going through code and modules."""
+    seen: dict[int, object] = {}
+    waiting = list(roots)
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, type | ModuleType | FunctionType):
+            continue
+        seen[id(thing)] = thing
+        waiting += gc.get_referents(thing)
+    return list(seen.values())
+
+
+def test_a_method_that_looks_for_labels_finds_none(tmp_path: Path, monkeypatch):
+    for name in ("a_class_called_zebra", "a_class_called_quagga"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            image = Image.new("RGB", (32, 32), (number, 0, 0))
+            image.save(tmp_path / name / f"{number}.png")
+    dataset = ImageFolder(str(tmp_path), None)
+    found: list[object] = []
+
+    class Spy(Adapter[AdapterConfig]):
+        def adapt(self, samples, streams):
+            found.extend(reachable(list(samples), list(streams), vars(self)))
+            assert all(
+                set(dir(sample)) & {"label", "target", "group"} == set() for sample in samples
+            )
+            assert all(not hasattr(sample.image, "filename") for sample in samples)
+            return [Prediction(self.task.logits(f)) for f in self.task.encode_image(samples)]
+
+    worker = worker_of(Spy, dataset, monkeypatch)
+    worker.run(make_plan(dataset, None).chunks[0])
+    assert len(found) > 100
+    assert not [thing for thing in found if isinstance(thing, Entry | ImageFolder | Worker)]
+    # The names of the classes are the task's; the path of a file, which ends in one, is nobody's.
+    paths = [thing for thing in found if isinstance(thing, str) and "a_class_called" in thing]
+    assert not paths
+
+
+def test_permuted_labels_change_no_prediction(monkeypatch):
+    dataset = Cifar10CMini("", None)
+    backbone = load_backbone("tiny-clip", "cpu")
+    chunk = make_plan(dataset, 20).chunks[0]
+    before = Worker(job(), dataset, backbone).run(chunk)
+    dataset.entries = [Entry(e.key, e.group, 9 - e.label) for e in dataset.entries]
+    after = Worker(job(), dataset, backbone).run(chunk)
+    assert np.array_equal(before.logits, after.logits)
+    assert np.array_equal(before.label, 9 - after.label)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda logits: [Prediction(logits[0])], "returned 1 predictions for 4 samples"),
+        (lambda logits: [Prediction(row[:3]) for row in logits], r"shape \[3\]"),
+        (lambda logits: [Prediction(row * torch.nan) for row in logits], "not finite"),
+        # While tests run, jaxtyping sees this one first.
+        (lambda logits: [Prediction(row, row[None, :2]) for row in logits], "TypeCheckError"),
+        (lambda logits: [Prediction(row, 1 - row.diag()) for row in logits], "last step"),
+        (lambda logits: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_faulty_method_is_named(wrong, message: str, monkeypatch):
+    class Faulty(Adapter[AdapterConfig]):
+        def adapt(self, samples, streams):
+            return wrong(torch.zeros(len(samples), 10))
+
+    dataset = Cifar10CMini("", None)
+    worker = worker_of(Faulty, dataset, monkeypatch)
+    with pytest.raises(UserError, match=message):
+        worker.run(make_plan(dataset, 4).chunks[0])
+
+
+def test_streams_differ_by_seed_sample_and_purpose():
+    draws = {
+        (seed, sample, purpose): torch.rand(1, generator=Stream(seed, sample).torch(purpose)).item()
+        for seed in (0, 1)
+        for sample in ("a", "b")
+        for purpose in ("views", "weights")
+    }
+    assert len(set(draws.values())) == len(draws)
+    again = torch.rand(1, generator=Stream(0, "a").torch("views")).item()
+    assert again == draws[0, "a", "views"]
+    numpy = Stream(0, "a").numpy("views")
+    assert numpy.random() == Stream(0, "a").numpy("views").random()
+
+
+def test_stream_leaves_the_global_generators_alone():
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
+    Stream(0, "a").torch("x").seed()
+    Stream(0, "a").numpy("x").random()
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])
+
+
+def test_task_rules_keep_leading_shapes():
+    task = Task(load_backbone("tiny-clip", "cpu"), ["cat", "dog"], "a {}", ["a {}", "the {}"])
+    features = torch.randn(3, 5, 128)
+    assert task.logits(features).shape == (3, 5, 2)
+    torch.testing.assert_close(task.logits(features)[1, 2], task.logits(features[1, 2]))
+    assert not torch.equal(task.classifier(task.templates)(features), task.logits(features))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 16, 60, 100, 1919, 1920, 5000, None])
+def test_limit_spreads_evenly(limit: int | None):
+    entries = Cifar10CMini("", None).entries
+    chosen = choose(entries, limit)
+    assert len(chosen) == len(set(chosen)) == min(limit or 1920, 1920)
+    assert chosen == sorted(chosen)
+    counts = [sum(entries[i].group == g for i in chosen) for g in {e.group for e in entries}]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_small_limits_see_different_photographs():
+    entries = Cifar10CMini("", None).entries
+    photographs = {entries[i].key.split("/")[1] for i in choose(entries, 60)}
+    assert len(photographs) > 35
+
+
+def card(**changes: object) -> Card:
+    dataset = Cifar10CMini("", None)
+    column = column_card(dataset, [0, 1, 2], 3, 0)
+    return Card({**column, **changes}, {"method": "apm", "config": {"steps": 20}})
+
+
+def test_fingerprint_covers_the_column_alone():
+    other_row = Card(card().column, {"method": "tpt", "config": {"steps": 1}})
+    assert other_row.fingerprint == card().fingerprint
+    assert other_row.key != card().key
+    assert other_row.first_difference(card()) == "method: tpt here, apm there"
+    for field in card().column:
+        changed = card(**{field: "something else"})
+        assert changed.fingerprint != card().fingerprint
+        assert str(changed.first_difference(card())).startswith(f"{field}: something else here")
+    assert card().first_difference(card()) is None
+
+
+def test_nested_difference_is_named():
+    twenty, ten = card(), Card(card().column, {"method": "apm", "config": {"steps": 10}})
+    assert ten.first_difference(twenty) == "config.steps: 10 here, 20 there"
+
+
+def test_any_edited_character_of_a_card_is_seen():
+    one = card()
+    manifest = {
+        "card": {"column": dict(one.column), "row": dict(one.row)},
+        "fingerprint": one.fingerprint,
+        "key": one.key,
+    }
+    assert read_card(manifest, "here").key == one.key
+    text = json.dumps(manifest)
+    edited = json.loads(text.replace('"airplane"', '"airplans"'))
+    with pytest.raises(UserError, match="edited"):
+        read_card(edited, "here")

@@ -1,0 +1,128 @@
+"""`ttt-bench run`: what it prints, what it keeps, and what a result depends on."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttt_bench.engine import worker
+from ttt_bench.records import Records, RunFolder
+
+METHODS = ("--method", "clip-zero-shot", "--method", "apm")
+KEYS = {"method", "dataset", "backbone", "n", "top1", "top5", "groups", "oracle_top1", "cost",
+        "fingerprint", "path"}  # fmt: skip
+COST = {"gflops_per_sample", "peak_memory_mb", "ms_per_sample", "parameters_updated"}
+
+
+def same(one: Records, other: Records) -> bool:
+    """Bit for bit, the time aside."""
+    mine, theirs = one.to_table(), other.to_table()
+    return mine.replace_schema_metadata().equals(theirs.replace_schema_metadata())
+
+
+def test_json_contract(run_json, records_of):
+    runs = run_json(*METHODS, "--limit", 60)
+    assert [run["method"] for run in runs] == ["clip-zero-shot", "apm"]
+    for run in runs:
+        assert set(run) >= KEYS
+        assert set(run["cost"]) == COST
+        assert run["n"] == 60
+        assert run["oracle_top1"] >= run["top1"]
+        assert len(run["groups"]) == 16
+        records = records_of(run)
+        assert run["top1"] == pytest.approx(100 * np.mean(records.prediction == records.label))
+    zero_shot, apm = runs
+    assert zero_shot["fingerprint"] == apm["fingerprint"]
+    assert zero_shot["cost"]["parameters_updated"] == 0
+    assert apm["cost"]["parameters_updated"] > 100_000
+    assert apm["cost"]["gflops_per_sample"] > zero_shot["cost"]["gflops_per_sample"]
+    assert records_of(zero_shot).step_predictions is None
+    steps = records_of(apm).step_predictions
+    assert steps is not None
+    assert steps.shape == (60, 20)
+    assert (steps[:, -1] == records_of(apm).prediction).all()
+
+
+def test_predictions_do_not_depend_on_batch_size(run_json, records_of, tmp_path: Path):
+    results = [
+        [
+            records_of(run)
+            for run in run_json(
+                *METHODS, "--limit", 40, "--batch-size", size, "--output", tmp_path / str(size)
+            )
+        ]
+        for size in (1, 7, 16)
+    ]
+    for first, other in itertools.pairwise(results):
+        assert all(same(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_seed_decides_the_draws(run_json, records_of):
+    settings = ("--method", "apm", "--limit", 20)
+    (first,), (again,) = (run_json(*settings, "--seed", 1, "--output", o) for o in "ab")
+    (other,) = run_json(*settings, "--seed", 2, "--output", "c")
+    assert same(records_of(first), records_of(again))
+    assert not np.array_equal(records_of(first).logits, records_of(other).logits)
+    assert first["fingerprint"] != other["fingerprint"]
+
+
+def test_rerun_does_only_what_is_missing(run_json, records_of):
+    settings = ("--method", "apm", "--limit", 80)
+    (first,) = run_json(*settings)
+    before = records_of(first)
+    folder = RunFolder(Path(first["path"]))
+    untouched = folder.chunk_path(0).stat().st_mtime_ns
+    folder.chunk_path(1).unlink()
+    (second,) = run_json(*settings)
+    assert second["path"] == first["path"]
+    assert folder.chunk_path(0).stat().st_mtime_ns == untouched
+    assert same(records_of(second), before)
+
+
+def test_interrupted_run_keeps_chunks_and_continues(ttt, run_json, records_of, monkeypatch):
+    settings = ("--method", "apm", "--limit", 80)
+    (undisturbed,) = run_json(*settings, "--output", "undisturbed")
+    run_chunk = worker.Worker.run
+
+    def interrupted(self, chunk):
+        if chunk.number == 1:
+            raise KeyboardInterrupt
+        return run_chunk(self, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Worker, "run", interrupted)
+        code, _, err = ttt("run", "-d", "cifar10-c-mini", *settings, "--device", "cpu", "-o", "r")
+    assert code == 130
+    assert "same command continues" in err
+    folder = RunFolder(Path("r/cifar10-c-mini/apm"))
+    assert [folder.chunk_path(n).exists() for n in range(3)] == [True, False, False]
+    (continued,) = run_json(*settings, "--output", "r")
+    assert same(records_of(continued), records_of(undisturbed))
+
+
+def test_settings_reach_the_method(run_json, records_of):
+    (run,) = run_json("--method", "apm", "--limit", 20, "--set", "steps=3", "--set", "apm.lr=1e-2")
+    steps = records_of(run).step_predictions
+    assert steps is not None
+    assert steps.shape == (20, 3)
+    config = RunFolder(Path(run["path"])).card().row["config"]
+    assert (config["lr"], config["steps"], config["grid"]) == (0.01, 3, 8)
+
+
+def test_config_file_gives_the_options(ttt, tmp_path: Path):
+    text = "method: [apm]\ndataset: cifar10-c-mini\nlimit: 20\nset:\n  apm: {steps: 2}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    code, out, err = ttt("run", "--config", "run.yaml", "--limit", 24, "--output", "r")
+    assert code == 0, err
+    card = RunFolder(Path("r/cifar10-c-mini/apm")).card()
+    assert (card.row["config"]["steps"], card.column["limit"]) == (2, 24)
+    assert "oracle top-1" in out
+    assert "24 samples" in err
+
+
+def test_two_settings_have_two_folders(run_json):
+    settings = ("--method", "apm", "--limit", 20, "--set")
+    (two,), (three,) = run_json(*settings, "steps=2"), run_json(*settings, "steps=3")
+    assert two["path"] != three["path"]
+    assert two["fingerprint"] == three["fingerprint"]
