@@ -1,6 +1,6 @@
 """Build the embedded dataset `cifar10-c-mini` from CIFAR-10's test images.
 
-    pip install --group corruptions
+    pip install -c constraints.txt -e '.[corruptions]'
     python tools/build_cifar10_c_mini.py
 
 120 test images, 12 of each class, drawn once with a fixed seed; clean and under the 15 corruptions
