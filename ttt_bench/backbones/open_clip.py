@@ -152,10 +152,10 @@ def weights_hash(model: nn.Module) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip narrates on the root logger; a table's reader does not need it."""
-    level = logging.root.level
-    logging.root.setLevel(logging.CRITICAL)
+    """open_clip and its hub narrate; what went wrong is said once, by the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.root.setLevel(level)
+        logging.disable(before)
