@@ -2,10 +2,10 @@
 
 import itertools
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_ctrl_c_on_the_keyboard(tmp_path: Path):
     """A real signal to a real process, once its first chunk is there."""
     command = [sys.executable, "-m", "ttt_bench", "run", "-m", "apm", "-d", "cifar10-c-mini"]
     options = ["--set", "steps=100", "--device", "cpu", "--output", "r"]
-    process = subprocess.Popen(
+    process = Popen(
         [*command, *options],
         cwd=tmp_path,
         stderr=subprocess.PIPE,

@@ -157,7 +157,7 @@ def samples() -> list[Sample]:
 
 
 def test_more_steps_come_nearer_to_the_teacher(task: Task, samples: list[Sample]):
-    adapter = APM(APMConfig(**tiny_config(steps=60)))
+    adapter = APM(APMConfig(**tiny_config(steps=60, lr=1e-3)))
     adapter.setup(task)
     streams = [Stream(0, sample.id) for sample in samples]
     predictions = adapter.adapt(samples, streams)
