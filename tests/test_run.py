@@ -139,8 +139,8 @@ def test_ctrl_c_on_the_keyboard(tmp_path: Path):
     process = Popen(
         [*command, *options],
         cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stderr=PIPE,
+        stdout=PIPE,
         text=True,
     )
     folder = RunFolder(tmp_path / "r" / "cifar10-c-mini" / "apm")

@@ -98,25 +98,31 @@ class Network:
 
     def hidden(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
-    ) -> Float[Tensor, "batch locations third"]:
-        """The last hidden layer at every location, row by row."""
-        code = self.query_code
-        # A convolution whose stride is its kernel: patches times weights.
+    ) -> Float[Tensor, "batch third locations"]:
+        """The last hidden layer at every location, row by row.
+
+        Locations stand last and weights first in every product: that way the gradient of a weight
+        comes out in the weight's own layout, and nothing large is copied.
+        """
+        code = self.query_code.T
+        # A convolution whose stride is its kernel: weights times patches.
         patches = F.unfold(images, self.sizes.patch, stride=self.sizes.patch)
         trigger = torch.bmm(weights["trigger"][:, None], patches) + weights["trigger_bias"][:, None]
-        shared = torch.bmm(trigger, weights["fc1_trigger"].mT) + weights["fc1_bias"][:, None]
-        columns = _products(code, weights["fc1_column"].mT)
-        rows = _products(code, weights["fc1_row"].mT)
-        first = (shared[:, None] + rows[:, :, None] + columns[:, None]).flatten(1, 2).relu()
-        second = torch.baddbmm(weights["fc2_bias"][:, None], first, weights["fc2"].mT).relu()
-        return torch.baddbmm(weights["fc3_bias"][:, None], second, weights["fc3"].mT).relu()
+        # A lone vector stands in front of its matrix: behind it, a stack of one sample would take
+        # another kernel, which rounds otherwise than that of a larger stack.
+        shared = torch.bmm(trigger, weights["fc1_trigger"].mT).mT + weights["fc1_bias"][:, :, None]
+        rows = _products(weights["fc1_row"], code)
+        columns = _products(weights["fc1_column"], code)
+        # The large sums are not needed once rectified: in place.
+        first = ((shared + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
+        second = torch.baddbmm(weights["fc2_bias"][:, :, None], weights["fc2"], first).relu_()
+        return torch.baddbmm(weights["fc3_bias"][:, :, None], weights["fc3"], second).relu_()
 
     def field(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch locations dim"]:
         """The feature of every location, row by row: what islands of agreement are drawn from."""
-        hidden = self.hidden(weights, images)
-        return torch.baddbmm(weights["head_bias"][:, None], hidden, weights["head"].mT)
+        return self._feature(weights, self.hidden(weights, images)).mT
 
     def __call__(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
@@ -124,13 +130,17 @@ class Network:
         """The pooled feature, APM's guess of the teacher's."""
         hidden = self.hidden(weights, images)
         if not self.sizes.heads:
-            mean = hidden.mean(dim=1, keepdim=True)
-            head = torch.baddbmm(weights["head_bias"][:, None], mean, weights["head"].mT)
-            return head[:, 0]
+            mean = hidden.mean(dim=2)[:, None]
+            return torch.bmm(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
         return self._attend(weights, hidden)
 
+    def _feature(
+        self, weights: Weights, hidden: Float[Tensor, "batch third columns"]
+    ) -> Float[Tensor, "batch dim columns"]:
+        return torch.baddbmm(weights["head_bias"][:, :, None], weights["head"], hidden)
+
     def _attend(
-        self, weights: Weights, hidden: Float[Tensor, "batch locations third"]
+        self, weights: Weights, hidden: Float[Tensor, "batch third locations"]
     ) -> Float[Tensor, "batch dim"]:
         heads, grid, code = self.sizes.heads, self.sizes.grid, self.field_code
         batch, size = len(hidden), self.sizes.features
@@ -146,18 +156,18 @@ class Network:
         by_column = _products(for_feature[..., :half], code.T)
         by_row = _products(for_feature[..., half:], code.T)
         positions = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
-        attention = (torch.bmm(for_hidden, hidden.mT) + positions).softmax(dim=2)
+        attention = (torch.bmm(for_hidden, hidden) + positions).softmax(dim=2)
 
         # What each head sees: the averaged hidden layer through the feature head, plus the code.
         on_grid = attention.view(batch, heads, grid, grid)
         of_column, of_row = on_grid.sum(dim=2), on_grid.sum(dim=3)
         seen_code = torch.cat([_products(of_column, code), _products(of_row, code)], dim=2)
-        seen = torch.bmm(torch.bmm(attention, hidden), weights["head"].mT)
-        seen = seen + weights["head_bias"][:, None] + seen_code
+        averaged = torch.bmm(hidden, attention.mT)
+        seen = self._feature(weights, averaged).mT + seen_code
         value = weights["to_value"].view(batch * heads, width, size)
-        pooled = torch.bmm(value, seen.view(batch * heads, size, 1)).view(batch, 1, size)
+        pooled = torch.bmm(seen.reshape(batch * heads, 1, size), value.mT).view(batch, 1, size)
         pooled = pooled + weights["to_value_bias"][:, None]
-        return (torch.bmm(pooled, weights["output"].mT) + weights["output_bias"][:, None])[:, 0]
+        return torch.bmm(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
