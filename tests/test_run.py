@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
