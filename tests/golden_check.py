@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 Arrays = Mapping[str, np.ndarray]
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -71,7 +72,67 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.strip("()").split(",") if part.strip())
 
 
-CHECKS = {"apm_ttt": check_apm_ttt}
+def check_tpt(file: Arrays) -> Pairs:
+    """TPT at 1, 2 and 4 steps, CoCoOp, and TPT from CoCoOp, on the file's own tiny CLIP."""
+    from open_clip.model import build_model_from_openai_state_dict
+    from open_clip.tokenizer import SimpleTokenizer
+    from ttt_bench_tpt.checkpoints import MetaNet, Prompt
+    from ttt_bench_tpt.text import ClassTexts, first_context
+    from ttt_bench_tpt.tuning import entropy_of_mean, select_confident, tune
+
+    arrays = {
+        name: torch.from_numpy(value) for name, value in file.items() if value.dtype.kind != "U"
+    }
+    state = {name[5:]: value for name, value in arrays.items() if name.startswith("clip/")}
+    # Building rounds the weights to float16.
+    model = build_model_from_openai_state_dict(dict(state)).float()
+    model.load_state_dict(state)
+    model.eval().requires_grad_(False)
+    tokenizer = SimpleTokenizer()
+    names = [str(name) for name in file["class_names"]]
+    scale = model.logit_scale.exp()
+    raw = model.encode_image(arrays["views"])[None]
+    views = F.normalize(raw, dim=2)
+    start = first_context(model, tokenizer, "a photo of a")
+    texts = ClassTexts(model, tokenizer, names, len(start))
+
+    def logits(context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return scale * torch.bmm(features, texts(context).mT)
+
+    ours: dict[str, torch.Tensor] = {}
+    share, lr = 0.25, 5e-3
+    for case in sorted({name.split("/")[0] for name in file if name.startswith("steps")}):
+        before = logits(start[None], views)
+        kept = select_confident(before, share)
+        after, predictions = tune(logits, start[None], views, int(case[5:]), lr, share)
+        ours |= {
+            f"{case}/logits_before": before[0],
+            f"{case}/selected": kept[0],
+            f"{case}/loss_before": entropy_of_mean(before[:, kept[0]])[0],
+            f"{case}/ctx_before": start,
+            f"{case}/ctx_after": after[0],
+            f"{case}/logits_after": predictions[:, -1],
+        }
+    if "cocoop/ctx" in arrays:
+        layers = {n[16:]: v for n, v in arrays.items() if n.startswith("cocoop/meta_net.")}
+        hidden, size = layers["linear1.weight"].shape
+        meta_net = MetaNet(size, hidden, len(layers["linear2.weight"])).requires_grad_(False)
+        meta_net.load_state_dict(layers)
+        prompt = Prompt(arrays["cocoop/ctx"], meta_net)
+        few = views[0, : len(arrays["cocoop/logits"])]
+        ours["cocoop/logits"] = logits(prompt.conditioned_on(few), few[:, None])[:, 0]
+        # As released, TPT hands the meta network the feature before normalization.
+        context = prompt.conditioned_on(raw[:, 0])
+        after, predictions = tune(logits, context, views, 1, lr, share)
+        ours |= {
+            "tpt_cocoop/ctx_before": context,
+            "tpt_cocoop/ctx_after": after,
+            "tpt_cocoop/logits_after": predictions[:, -1],
+        }
+    return {name: (value.numpy(), file[name]) for name, value in ours.items() if name in file}
+
+
+CHECKS = {"apm_ttt": check_apm_ttt, "tpt": check_tpt}
 
 
 def recognise(file: Arrays) -> str:
@@ -83,6 +144,8 @@ def recognise(file: Arrays) -> str:
     names = {name.split("/")[-1] for name in file}
     if {"param_order", "pooled", "losses", "grid_sample"} <= names:
         return "apm_ttt"
+    if {"views", "class_names"} <= names and any(name.startswith("clip/") for name in file):
+        return "tpt"
     raise ValueError("not a golden file of a method that is here: " + ", ".join(sorted(file)[:5]))
 
 

@@ -15,8 +15,9 @@ from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Stream, Task
 from ttt_bench.datasets.base import Entry, choose
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.plan import make_plan
-from ttt_bench.engine.worker import Job, Worker, load_backbone
+from ttt_bench.engine.worker import Job, Worker
 from ttt_bench.errors import UserError
 from ttt_bench.protocol import Card, column_card, read_card
 from ttt_bench.specs import AdapterSpec

@@ -6,17 +6,21 @@
 120 test images, 12 of each class, drawn once with a fixed seed; clean and under the 15 corruptions
 of ImageNet-C at severity 5. The corruptions are ImageNet-C's, with the strengths it uses on
 224-pixel photographs: on 32 pixels they are far harsher than CIFAR-10-C's.
+
+Beside them, 32 training images per class for few-shot methods, from the 5,000 that tiny-clip did
+not fit: on images it has learned by heart, a prompt would have nothing to learn.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from cifar10 import read_test
+from cifar10 import read_test, read_train
 from imagecorruptions import corrupt, get_corruption_names
 
-OUTPUT = Path(__file__).parents[1] / "ttt_bench" / "datasets" / "cifar10_c_mini.npz"
+OUTPUT = Path(__file__).parents[1] / "ttt_bench" / "datasets"
 PER_CLASS = 12
+SHOTS = 32
 SEVERITY = 5
 SEED = 0
 
@@ -45,8 +49,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
+    build_test(args.data, args.output / "cifar10_c_mini.npz")
+    build_few_shot(args.data, args.output / "cifar10_few_shot.npz")
 
-    test = read_test(args.data)
+
+def build_few_shot(data: Path, output: Path) -> None:
+    _, held_out = read_train(data)
+    rng = np.random.default_rng(SEED)
+    rows = [rng.choice(np.flatnonzero(held_out.labels == k), SHOTS, False) for k in range(10)]
+    indices = np.sort(np.concatenate(rows))
+    chosen = held_out.take(indices)
+    np.savez_compressed(output, images=chosen.images, labels=chosen.labels, train_indices=indices)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+def build_test(data: Path, output: Path) -> None:
+    test = read_test(data)
     rng = np.random.default_rng(SEED)
     rows = [rng.choice(np.flatnonzero(test.labels == k), PER_CLASS, False) for k in range(10)]
     indices = rng.permutation(np.concatenate(rows))
@@ -54,13 +72,13 @@ def main() -> None:
     names = get_corruption_names()
     groups = [clean.images] + [corrupt_all(clean.images, name, indices) for name in names]
     np.savez_compressed(
-        args.output,
+        output,
         images=np.stack(groups),
         groups=np.array(["clean", *names]),
         labels=clean.labels,
         test_indices=indices,
     )
-    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

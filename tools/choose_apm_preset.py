@@ -22,7 +22,7 @@ from ttt_bench_apm.adapter import APM, APMConfig
 
 from ttt_bench import Sample, Stream, Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine.worker import load_backbone
+from ttt_bench.engine.loading import load_backbone
 
 SAMPLES = 480
 BATCH = 16

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine.worker import load_backbone
+from ttt_bench.engine.loading import load_backbone
 
 FOLDER = Path(tiny_clip.__file__).parent
 TEMPLATE = Path(__file__).with_name("tiny_clip_card.md")

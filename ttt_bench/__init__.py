@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from ttt_bench.backbones.base import Backbone
     from ttt_bench.datasets.base import Dataset, Entry
     from ttt_bench.engine.executor import Executor
+    from ttt_bench.engine.loading import default_backbone, load_backbone, load_dataset
     from ttt_bench.errors import UserError
     from ttt_bench.hookspecs import hookimpl
     from ttt_bench.records import Records
-    from ttt_bench.specs import AdapterSpec, BackboneSpec, DatasetSpec, ExecutorSpec, MetricSpec
+    from ttt_bench.specs import (
+        AdapterSpec,
+        BackboneSpec,
+        Capability,
+        DatasetSpec,
+        ExecutorSpec,
+        MetricSpec,
+    )
+    from ttt_bench.stacking import stacked_product
 
 _HOMES = {
     "Adapter": "adapter",
@@ -23,6 +32,7 @@ _HOMES = {
     "AdapterSpec": "specs",
     "Backbone": "backbones.base",
     "BackboneSpec": "specs",
+    "Capability": "specs",
     "Dataset": "datasets.base",
     "DatasetSpec": "specs",
     "Entry": "datasets.base",
@@ -35,7 +45,11 @@ _HOMES = {
     "Stream": "adapter",
     "Task": "adapter",
     "UserError": "errors",
+    "default_backbone": "engine.loading",
     "hookimpl": "hookspecs",
+    "load_backbone": "engine.loading",
+    "load_dataset": "engine.loading",
+    "stacked_product": "stacking",
 }
 
 __all__ = [
@@ -44,6 +58,7 @@ __all__ = [
     "AdapterSpec",
     "Backbone",
     "BackboneSpec",
+    "Capability",
     "Dataset",
     "DatasetSpec",
     "Entry",
@@ -56,7 +71,11 @@ __all__ = [
     "Stream",
     "Task",
     "UserError",
+    "default_backbone",
     "hookimpl",
+    "load_backbone",
+    "load_dataset",
+    "stacked_product",
 ]
 
 

@@ -76,12 +76,19 @@ class Task:
         class_names: the classes, in the order of the logits.
         prompt: the dataset's single template, "a photo of a {}."
         templates: the dataset's list of templates for prompt ensembling.
+        augmix: whether the dataset asks for AugMix views (the fine-grained ones do).
     """
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], prompt: str, templates: Sequence[str]
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        prompt: str,
+        templates: Sequence[str],
+        augmix: bool = False,
     ) -> None:
         self.backbone = backbone
+        self.augmix = augmix
         self.class_names = tuple(class_names)
         self.prompt = prompt
         self.templates = tuple(templates)
@@ -104,6 +111,12 @@ class Task:
         """The frozen backbone's raw (not normalized) image features; its cost is the teacher's."""
         with cost.phase("teacher"):
             return self.backbone.encode_in_fixed_groups(self.pixels(samples))
+
+    @torch.no_grad()
+    def encode_views(self, views: Float[Tensor, "views 3 side side"]) -> Float[Tensor, "views dim"]:
+        """Raw features of one sample's views, all in one batch; the cost is the teacher's."""
+        with cost.phase("teacher"):
+            return self.backbone.encode_image(views)
 
     @torch.no_grad()
     def classifier(self, templates: Sequence[str]) -> Classifier:

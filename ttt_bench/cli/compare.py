@@ -24,9 +24,9 @@ def command(paths: tuple[Path, ...], format_: str) -> None:
     if format_ == "json":
         click.echo(json.dumps(compared, indent=2))
         return
-    from ttt_bench.report.tables import COUNTING, pairs, result_grids, show
+    from ttt_bench.report.tables import notes, pairs, result_grids, show
 
     grids = result_grids(compared["rows"])
     if compared["pairs"]:
         grids.append(pairs(compared["pairs"]))
-    show(grids, "markdown" if format_ == "markdown" else "text", COUNTING)
+    show(grids, "markdown" if format_ == "markdown" else "text", notes(compared["rows"]))

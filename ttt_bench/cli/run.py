@@ -156,8 +156,8 @@ def command(
     if format_ == "json":
         click.echo(json.dumps({"runs": runs}, indent=2))
     else:
-        from ttt_bench.report.tables import COUNTING, result_grids, show
+        from ttt_bench.report.tables import notes, result_grids, show
 
-        show(result_grids(runs), "text", COUNTING)
+        show(result_grids(runs), "text", notes(runs))
         for run in runs:
             click.echo(f"records: {run['path']}")

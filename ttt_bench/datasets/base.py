@@ -33,14 +33,18 @@ class Dataset(ABC):
         class_names: what the classes are called in prompts, in the order of the labels.
         prompt: the single template.
         templates: the templates of the prompt ensemble.
-        entries: every image, in a fixed order, the groups one after another.
+        augmix: whether methods that draw views should draw AugMix ones.
+        entries: every test image, in a fixed order, the groups one after another.
+        training: labelled training images, for methods that learn before the test; often none.
     """
 
     name: str
     class_names: tuple[str, ...]
     prompt: str = "a photo of a {}."
     templates: tuple[str, ...]
+    augmix: bool = False
     entries: Sequence[Entry]
+    training: Sequence[Entry] = ()
 
     @abstractmethod
     def __init__(self, argument: str, data_root: Path | None) -> None:
@@ -57,6 +61,10 @@ class Dataset(ABC):
         Raises:
             UserError: the image cannot be read; the message names the file.
         """
+
+    def open_training(self, index: int) -> Image.Image:
+        """Decode training entry `index` to RGB; only datasets that have `training` need it."""
+        raise NotImplementedError(f"{self.name} has no training images")
 
     @abstractmethod
     def card(self) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from typing_extensions import override
 from ttt_bench.datasets.base import Dataset, Entry
 
 DATA = Path(__file__).with_name("cifar10_c_mini.npz")
+TRAINING = Path(__file__).with_name("cifar10_few_shot.npz")
 
 
 class Cifar10CMini(Dataset):
     """120 class-balanced CIFAR-10 test images, clean and under 15 corruptions at severity 5.
+
+    With them come 32 training images per class, for methods that learn from a few labels.
 
     Built by tools/build_cifar10_c_mini.py. Class names and templates are those that CLIP's authors
     published for CIFAR-10 (Radford et al. 2021).
@@ -60,10 +63,21 @@ class Cifar10CMini(Dataset):
             for place, label in zip(places, labels, strict=True)
         ]
 
+        with np.load(TRAINING) as file:
+            self._training_images = file["images"]
+            self.training = [
+                Entry(f"train/{place:05d}", None, int(label))
+                for place, label in zip(file["train_indices"], file["labels"], strict=True)
+            ]
+
     @override
     def open(self, index: int) -> Image.Image:
         group, row = divmod(index, self._per_group)
         return Image.fromarray(self._images[group, row])
+
+    @override
+    def open_training(self, index: int) -> Image.Image:
+        return Image.fromarray(self._training_images[index])
 
     @override
     def card(self) -> dict[str, Any]:

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ttt_bench.engine.config import resolve_config
-from ttt_bench.engine.environment import choose_device, describe
+from ttt_bench.engine.environment import describe
+from ttt_bench.engine.loading import (
+    choose_device,
+    default_backbone,
+    load_backbone,
+    load_dataset,
+)
 from ttt_bench.engine.plan import Plan, make_plan
 from ttt_bench.engine.summary import summarize
-from ttt_bench.engine.worker import Job, Worker, load_backbone, load_dataset
+from ttt_bench.engine.worker import Job, Worker
 from ttt_bench.errors import UserError
 from ttt_bench.plugins import Registry, registry
 from ttt_bench.protocol import Card, column_card
@@ -72,12 +78,7 @@ def check(request: Request) -> tuple[AdapterSpec, str]:
     """
     plugins = registry()
     spec = plugins.adapters.find(request.method).spec
-    dataset = plugins.datasets.find(request.dataset).spec
-    backbone = request.backbone or dataset.backbones.get(spec.family)
-    if backbone is None:
-        raise UserError(
-            f"{dataset.name} names no default backbone for {spec.name}; give one with --backbone"
-        )
+    backbone = request.backbone or default_backbone(request.dataset, spec.family)
     lacking = spec.needs - plugins.backbones.find(backbone).spec.gives
     if lacking:
         raise UserError(
@@ -120,7 +121,7 @@ def execute(request: Request) -> dict[str, Any]:
             **backbone.card(),
             "prompt": dataset.prompt,
             "templates": list(dataset.templates),
-            "labelled_data": spec.labelled_data,
+            "labelled_data": spec.labelled_data or None,
         },
     )
     folder = RunFolder(_place(request, card))

@@ -32,5 +32,6 @@ def summarize(card: Card, records: Records, counted: Mapping[str, Any]) -> dict[
             "ms_per_sample": 1000 * records.seconds / len(records),
             "parameters_updated": counted["parameters_updated"],
         },
+        "labelled_data": card.row["labelled_data"],
         "fingerprint": card.fingerprint,
     }

@@ -15,6 +15,7 @@ from ttt_bench import cost
 from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
 from ttt_bench.backbones.base import Backbone
 from ttt_bench.datasets.base import Dataset
+from ttt_bench.engine.loading import load_backbone, load_dataset
 from ttt_bench.engine.plan import Chunk
 from ttt_bench.errors import UserError
 from ttt_bench.plugins import registry
@@ -37,18 +38,6 @@ class Job:
     batch_size: int
 
 
-def load_dataset(name: str, data_root: Path | None) -> Dataset:
-    """The dataset a name stands for."""
-    spec = registry().datasets.find(name).spec
-    return spec.load()(name.partition(":")[2], data_root)
-
-
-def load_backbone(name: str, device: str) -> Backbone:
-    """The backbone a name stands for, on a device."""
-    spec = registry().backbones.find(name).spec
-    return spec.load()(name.partition(":")[2], torch.device(device))
-
-
 class Worker:
     """Holds a method ready for its task; the labels stay on this side of `adapt`."""
 
@@ -60,7 +49,9 @@ class Worker:
         )
         self.adapter = adapter_type(adapter_type.Config(**job.config))
         with cost.Counter() as counter, cost.phase("setup"):
-            task = Task(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+            task = Task(
+                backbone, dataset.class_names, dataset.prompt, dataset.templates, dataset.augmix
+            )
             self.adapter.setup(task)
         self.task = task
         self._setup = counter

@@ -16,6 +16,15 @@ COUNTING = (
     "per multiply-add. Memory is the peak of live tensors for one sample, weights included."
 )
 
+LABELS_USED = "†"
+
+
+def notes(rows: Sequence[Summary]) -> list[str]:
+    """What a reader of these rows has to know."""
+    learned = {row["method"]: row["labelled_data"] for row in rows if row["labelled_data"]}
+    said = [f"{LABELS_USED} {method}: {data}." for method, data in learned.items()]
+    return [*said, COUNTING]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -34,7 +43,11 @@ def overview(dataset: str, rows: Sequence[Summary]) -> Grid:
 
 
 def _names(row: Summary) -> list[str]:
-    return [row["method"], row["backbone"], str(row["n"])]
+    return [_marked(row), row["backbone"], str(row["n"])]
+
+
+def _marked(row: Summary) -> str:
+    return row["method"] + (LABELS_USED if row["labelled_data"] else "")
 
 
 def _figures(row: Summary) -> list[str]:
@@ -69,7 +82,7 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
             for row in rows
         ]
         lines.append([f"mean of {len(corrupted)} corruptions", *map(_percent, means)])
-    header = ["top-1 %", *(row["method"] for row in rows)]
+    header = ["top-1 %", *map(_marked, rows)]
     return Grid(f"{dataset} by group", header, lines)
 
 
@@ -108,11 +121,10 @@ def result_grids(rows: Sequence[Summary]) -> list[Grid]:
     return [grid for grid in grids if grid is not None]
 
 
-def show(grids: Sequence[Grid], style: Style, note: str = "") -> None:
-    """Print grids to standard output, then the note that says how to read them."""
+def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
+    """Print grids to standard output, then the notes that say how to read them."""
     if style == "markdown":
-        print("\n\n".join(_markdown(grid) for grid in grids))
-        print(f"\n{note}" if note else "", end="\n" if note else "")
+        print("\n\n".join([*map(_markdown, grids), *said]))
         return
     console = Console()
     if not console.is_terminal:
@@ -125,7 +137,7 @@ def show(grids: Sequence[Grid], style: Style, note: str = "") -> None:
         for row in grid.rows:
             table.add_row(*row)
         console.print(table)
-    if note:
+    for note in said:
         console.print(note, style="dim", highlight=False)
 
 

@@ -11,7 +11,7 @@ from tests.oracles.apm import PlainAPM, sine_code, stacked, train_step
 from ttt_bench.adapter import Sample, Stream, Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.config import resolve_config
-from ttt_bench.engine.worker import load_backbone
+from ttt_bench.engine.loading import load_backbone
 from ttt_bench.plugins import registry
 
 CPU = torch.device("cpu")

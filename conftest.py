@@ -13,7 +13,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def ttt(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def ttt(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
     """Type a command in an empty folder; returns exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TTT_BENCH_DATA", raising=False)
@@ -29,7 +31,7 @@ def ttt(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def run_json(ttt: Command):
+def run_json(ttt: Command) -> Callable[..., list[dict]]:
     """`ttt-bench run ... --format json` on the embedded set; returns the list of runs."""
 
     def run(*arguments: object) -> list[dict]:

@@ -1,0 +1,308 @@
+"""The fast text form is open_clip's own, views are a sample's own, and stacks share nothing."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from ttt_bench_tpt.checkpoints import MetaNet, Prompt, load_prompt, save_prompt
+from ttt_bench_tpt.text import ClassTexts, causal_text_tower, first_context
+from ttt_bench_tpt.training import choose_shots, learn
+from ttt_bench_tpt.tuning import entropy, entropy_of_mean, select_confident, tune
+from ttt_bench_tpt.views import make_views
+
+from ttt_bench import Sample, Stream, Task, UserError, load_backbone, load_dataset, stacked_product
+from ttt_bench.records import Records, RunFolder
+
+NAMES = ["cat", "great white shark", "CD player", "school_bus"]
+METHODS = ("tpt", "tpt-coop", "tpt-cocoop", "coop", "cocoop")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_backbone("tiny-clip", "cpu")
+
+
+@pytest.fixture(scope="module")
+def task(tiny) -> Task:
+    dataset = load_dataset("cifar10-c-mini")
+    return Task(tiny, dataset.class_names, dataset.prompt, dataset.templates)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    dataset = load_dataset("cifar10-c-mini")
+    return [Sample(f"s{i}", dataset.open(i)) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def towers() -> list:
+    """open_clip's two layouts of a dual encoder, with QuickGELU and without, and layer scale."""
+    torch.manual_seed(0)
+    vision = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 32}
+    text = {"width": 48, "heads": 4, "layers": 3}
+    scaled = {**text, "ls_init_value": 0.5, "proj_bias": True}
+    models = [
+        open_clip.CLIP(32, vision, text, quick_gelu=True),
+        open_clip.model.CustomTextCLIP(32, vision, scaled),
+    ]
+    return [model.eval().requires_grad_(False) for model in models]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_fast_text_is_open_clips_own(towers, which: int):
+    model, tokenizer = towers[which], open_clip.SimpleTokenizer()
+    words = "a photo of a"
+    start = first_context(model, tokenizer, words)
+    texts = ClassTexts(model, tokenizer, NAMES, len(start))
+    prompts = [f"{words} {name.replace('_', ' ')}." for name in NAMES]
+    expected = model.encode_text(tokenizer(prompts), normalize=True)
+    torch.testing.assert_close(texts(start[None])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_of_the_context_is_the_plain_one(towers):
+    model, tokenizer = towers[0], open_clip.SimpleTokenizer()
+    start = first_context(model, tokenizer, "a photo of a")
+    ours, plain = (start.clone().requires_grad_() for _ in range(2))
+    weights = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(1))
+    (ClassTexts(model, tokenizer, NAMES, 4)(ours[None])[0] * weights).sum().backward()
+    tokens = tokenizer([f"X X X X {name.replace('_', ' ')}." for name in NAMES])
+    embedded = model.token_embedding(tokens)
+    middle = plain.expand(len(NAMES), -1, -1)
+    hidden = torch.cat([embedded[:, :1], middle, embedded[:, 5:]], 1) + model.positional_embedding
+    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask))
+    read = hidden[torch.arange(len(NAMES)), tokens.argmax(1)] @ model.text_projection
+    (F.normalize(read, dim=1) * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_stacked_contexts_share_nothing_not_even_rounding(tiny):
+    names = load_dataset("cifar10-c-mini").class_names
+    texts = ClassTexts(tiny.model, tiny.tokenizer, names, 4)
+    generator = torch.Generator().manual_seed(0)
+    contexts = 0.1 * torch.randn(5, 4, texts.width, generator=generator)
+    views = F.normalize(torch.randn(5, 16, 128, generator=generator), dim=2)
+
+    def logits(context, features):
+        return 20 * stacked_product(features, texts(context).mT)
+
+    together = tune(logits, contexts, views, steps=3, lr=5e-3, share=0.25)
+    for size in (1, 2):
+        for at in range(0, 5, size):
+            part = slice(at, min(at + size, 5))
+            alone = tune(logits, contexts[part], views[part], steps=3, lr=5e-3, share=0.25)
+            assert torch.equal(alone[0], together[0][part])
+            assert torch.equal(alone[1], together[1][part])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 192), (6, 10), (1, 10), (10, 64), (30, 63)])
+def test_stacked_product_is_a_samples_own(rows: int, columns: int):
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(7, rows, 64, generator=generator)
+    for right in (torch.randn(7, 64, columns), torch.randn(64, columns)):
+        together = stacked_product(left, right)
+        torch.testing.assert_close(together, left @ right, rtol=1e-4, atol=1e-5)
+        for at in range(7):
+            own = right[at : at + 1] if right.ndim == 3 else right
+            assert torch.equal(stacked_product(left[at : at + 1], own)[0], together[at])
+
+
+def test_loss_is_the_entropy_of_the_mean():
+    logits = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    p = logits.softmax(2).mean(1)
+    torch.testing.assert_close(entropy_of_mean(logits), -(p * p.log()).sum(1))
+    assert entropy(torch.zeros(3)).item() == pytest.approx(math.log(3))
+
+
+def test_confident_views_are_those_of_lowest_entropy():
+    scales = torch.tensor([1.0, 5.0, 0.1, 9.0, 2.0, 0.5, 3.0, 0.2])
+    logits = scales[None, :, None] * torch.tensor([1.0, 0.0, -1.0])
+    assert select_confident(logits, 0.4).tolist() == [[3, 1, 6]]
+
+
+def test_tuning_lowers_the_entropy(task: Task, tiny):
+    texts = ClassTexts(tiny.model, tiny.tokenizer, task.class_names, 4)
+    start = first_context(tiny.model, tiny.tokenizer, "a photo of a")[None]
+    views = F.normalize(torch.randn(1, 20, 128, generator=torch.Generator().manual_seed(2)), dim=2)
+
+    def logits(context, features):
+        return 5 * torch.bmm(features, texts(context).mT)
+
+    kept = select_confident(logits(start, views), 0.2)[0]
+    context, _ = tune(logits, start, views, steps=10, lr=5e-3, share=0.2)
+    before = entropy_of_mean(logits(start, views[:, kept]))
+    assert entropy_of_mean(logits(context, views[:, kept])) < before
+
+
+@pytest.mark.parametrize("augmix", [False, True])
+def test_views_are_a_samples_own(task: Task, samples: list[Sample], augmix: bool):
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
+    first = make_views(task, samples[0], Stream(0, "s0"), 8, augmix)
+    make_views(task, samples[1], Stream(0, "s1"), 8, augmix)
+    again = make_views(task, samples[0], Stream(0, "s0"), 8, augmix)
+    other = make_views(task, samples[0], Stream(1, "s0"), 8, augmix)
+    assert torch.equal(first, again)
+    assert torch.equal(first[0], task.backbone.preprocess(samples[0].image))
+    assert not torch.equal(first[1:], other[1:])
+    assert len({view.sum().item() for view in first}) == 8
+    # Nobody else's random numbers were used.
+    assert torch.equal(state, torch.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])
+
+
+def same(one: Records, other: Records) -> bool:
+    mine, theirs = (records.to_table().replace_schema_metadata() for records in (one, other))
+    return mine.equals(theirs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_do_not_depend_on_batch_size(run_json, records_of, method: str, tmp_path: Path):
+    first, second = (
+        records_of(*run_json("-m", method, "--limit", 12, "--batch-size", size, "-o", str(size)))
+        for size in (1, 5)
+    )
+    assert same(first, second)
+    assert (first.step_predictions is not None) == method.startswith("tpt")
+
+
+def test_rows_that_used_labels_say_so(ttt):
+    code, out, err = ttt("run", "-d", "cifar10-c-mini", "-m", "tpt", "-m", "coop", "--limit", 12)
+    assert code == 0, err
+    assert "coop†" in out
+    assert "† coop: the prompt was learned on labelled training images." in out
+    assert "tpt†" not in out
+
+
+def test_card_holds_the_checkpoints_hash(run_json):
+    (run,) = run_json("-m", "coop", "--limit", 12)
+    config = RunFolder(Path(run["path"])).card().row["config"]
+    assert config["checkpoint"] == "tiny-clip-coop.pt"
+    assert len(config["checkpoint_sha256"]) == 64
+
+
+def refused(result: tuple[int, str, str], *wanted: str) -> None:
+    code, _, err = result
+    assert code == 2, err
+    (line,) = [line for line in err.splitlines() if line.startswith("ttt-bench: ")]
+    assert all(word in line for word in wanted), line
+
+
+RUN = ("run", "-d", "cifar10-c-mini", "--limit", 4, "--device", "cpu")
+
+
+def test_checkpoints_that_do_not_fit_are_refused(ttt, tmp_path: Path):
+    save_prompt(Prompt(torch.zeros(4, 512)), tmp_path / "wide.pt", {})
+    torch.save({"state_dict": {"weights": torch.zeros(3)}}, tmp_path / "other.pt")
+    torch.save({"state_dict": {"prompt_learner.ctx": torch.zeros(2, 4, 64)}}, tmp_path / "csc.pt")
+    save_prompt(Prompt(torch.zeros(80, 64)), tmp_path / "long.pt", {})
+    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
+    run = (*RUN, "-m", "coop", "--set")
+    refused(ttt(*run, "checkpoint=wide.pt"), "wide.pt", "width 512", "64")
+    refused(ttt(*run, "checkpoint=other.pt"), "other.pt", "ctx")
+    refused(ttt(*run, "checkpoint=csc.pt"), "csc.pt", "[2, 4, 64]")
+    refused(ttt(*run, "checkpoint=long.pt"), "80 context tokens")
+    refused(ttt(*run, "checkpoint=broken.pt"), "broken.pt", "not a checkpoint")
+    refused(ttt(*run, "checkpoint=nowhere.pt"), "nowhere.pt")
+    refused(ttt(*run, "checkpoint=''"), "train-coop")
+    refused(ttt(*run, "checkpoint=tiny-clip-cocoop.pt"), "cocoop")
+    refused(ttt(*RUN, "-m", "cocoop", "--set", "checkpoint=tiny-clip-coop.pt"), "meta_net")
+    refused(ttt(*RUN, "-m", "tpt", "--set", "views=5"), "keeps none")
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}, "trap": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(UserError, match="not a checkpoint of tensors"):
+        load_prompt(str(tmp_path / "trap.pt"), False, torch.device("cpu"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_class_name_too_long_is_refused(ttt, tmp_path: Path):
+    folder = tmp_path / "photos" / "long"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "1.png")
+    (tmp_path / "photos" / "classnames.txt").write_text("long " + "very " * 80 + "long name")
+    run = ("run", "-d", "imagefolder:photos", "-b", "tiny-clip", "-m", "tpt")
+    refused(ttt(*run), "does not fit", "the text tower takes 77")
+
+
+def test_another_kind_of_text_tower_is_refused():
+    model = torch.nn.Module()
+    with pytest.raises(UserError, match="causal text transformer"):
+        causal_text_tower(model)
+
+
+def test_dassl_and_tpt_checkpoints_load(tmp_path: Path):
+    """CoOp's and CoCoOp's own files have more in them; TPT's have a bare `ctx`."""
+    torch.manual_seed(0)
+    context, meta_net = torch.randn(4, 64), MetaNet(128, 8, 64)
+    prompt = {
+        "prompt_learner.ctx": context.half(),
+        "prompt_learner.token_prefix": torch.zeros(10, 1, 64),
+        "prompt_learner.token_suffix": torch.zeros(10, 72, 64),
+    }
+    learned = {f"prompt_learner.meta_net.{n}": v for n, v in meta_net.state_dict().items()}
+    torch.save({"state_dict": prompt, "epoch": 50}, tmp_path / "coop.pth.tar")
+    torch.save({"state_dict": prompt | learned}, tmp_path / "cocoop.pth.tar")
+    torch.save({"ctx": context}, tmp_path / "tpt.pth")
+    cpu = torch.device("cpu")
+    assert torch.equal(load_prompt(str(tmp_path / "tpt.pth"), False, cpu).context, context)
+    loaded = load_prompt(str(tmp_path / "coop.pth.tar"), False, cpu)
+    assert torch.equal(loaded.context, context.half().float())
+    conditional = load_prompt(str(tmp_path / "cocoop.pth.tar"), True, cpu)
+    features = torch.randn(3, 128)
+    shift = meta_net.linear2(meta_net.linear1(features).relu())
+    expected = context.half().float() + shift[:, None]
+    torch.testing.assert_close(conditional.conditioned_on(features), expected)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_training_lowers_the_loss_and_is_seeded(tiny, conditional: bool):
+    dataset = load_dataset("cifar10-c-mini")
+
+    def trained(seed: int) -> tuple[Prompt, list[float]]:
+        losses: list[float] = []
+        prompt = learn(dataset, tiny, 2, seed, 4, conditional, lambda _, loss: losses.append(loss))
+        return prompt, losses
+
+    state = torch.get_rng_state()
+    (first, losses), (again, _), (other, _) = trained(0), trained(0), trained(1)
+    assert len(losses) == 4
+    assert all(math.isfinite(loss) for loss in losses)
+    assert torch.equal(first.context, again.context)
+    assert not torch.equal(first.context, other.context)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_shots_are_of_every_class_and_of_the_training_images():
+    dataset = load_dataset("cifar10-c-mini")
+    chosen = choose_shots(dataset, 16, 0)
+    assert len(set(chosen)) == 160
+    labels = [dataset.training[index].label for index in chosen]
+    assert all(labels.count(label) == 16 for label in range(10))
+    test = {dataset.open(i).tobytes() for i in range(120)}
+    assert not test & {dataset.open_training(index).tobytes() for index in chosen}
+    with pytest.raises(UserError, match="--shots 32 or fewer"):
+        choose_shots(dataset, 33, 0)
+
+
+def test_train_command(ttt, tmp_path: Path):
+    options = ("-d", "cifar10-c-mini", "--shots", 1, "--epochs", 2, "-o", "mine.pt")
+    code, _, err = ttt("tpt", "train-coop", *options)
+    assert code == 0, err
+    assert "epoch 2/2" in err
+    assert ttt(*RUN, "-m", "coop", "-m", "tpt-coop", "--set", "checkpoint=mine.pt")[0] == 0
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "x.png").rename(tmp_path / "photos" / "cat" / "x.png")
+    refused(
+        ttt("tpt", "train-coop", "-d", "imagefolder:photos", "-b", "tiny-clip", "-o", "m.pt"),
+        "no training images",
+    )
