@@ -4,6 +4,9 @@ import itertools
 import signal
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -11,6 +14,11 @@ import numpy as np
 import pytest
 
 from ttt_bench.engine import worker
+from ttt_bench.engine.config import resolve_config
+from ttt_bench.engine.loading import load_dataset
+from ttt_bench.engine.plan import Chunk, make_plan
+from ttt_bench.engine.worker import Job, Worker
+from ttt_bench.plugins import registry
 from ttt_bench.records import Records, RunFolder
 
 METHODS = ("--method", "clip-zero-shot", "--method", "apm")
@@ -155,3 +163,33 @@ def test_ctrl_c_on_the_keyboard(tmp_path: Path):
     assert err.splitlines()[-1].startswith("ttt-bench: interrupted")
     assert len(folder.read_chunk(0)) == 32
     assert not list(folder.path.rglob("*.tmp"))
+
+
+JOB = Job(
+    method="apm",
+    config={},
+    dataset="cifar10-c-mini",
+    backbone="tiny-clip",
+    data_root=None,
+    device="cpu",
+    seed=0,
+    batch_size=5,
+)
+
+
+def work(job: Job, chunks: list[Chunk]) -> dict[int, Records]:
+    """What another process does: build a worker from names alone."""
+    worker = Worker.build(job)
+    return {chunk.number: worker.run(chunk) for chunk in chunks}
+
+
+@pytest.mark.parametrize("method", ["apm", "tpt", "tpt-cocoop", "cocoop"])
+def test_order_of_chunks_and_processes_change_nothing(method: str):
+    config = resolve_config(registry().adapters[method].spec, "tiny-clip", {})
+    job = replace(JOB, method=method, config=config)
+    chunks = list(make_plan(load_dataset("cifar10-c-mini"), 40).chunks)
+    here = work(job, chunks[::-1])
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        parts = list(pool.map(work, [job, job], [chunks[:1], chunks[1:]]))
+    elsewhere = parts[0] | parts[1]
+    assert all(same(here[chunk.number], elsewhere[chunk.number]) for chunk in chunks)

@@ -19,6 +19,8 @@ def stacked_product(
     to whole tiles.
     """
     rows, columns = left.shape[1], right.shape[-1]
-    left = F.pad(left, (0, 0, 0, -rows % TILE))
-    right = F.pad(right, (0, -columns % TILE)).expand(len(left), -1, -1)
-    return torch.bmm(left, right)[:, :rows, :columns]
+    if rows % TILE:
+        left = F.pad(left, (0, 0, 0, -rows % TILE))
+    if columns % TILE:
+        right = F.pad(right, (0, -columns % TILE))
+    return torch.bmm(left, right.expand(len(left), -1, -1))[:, :rows, :columns]

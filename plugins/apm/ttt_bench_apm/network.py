@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ttt_bench import stacked_product
 from ttt_bench_apm.codes import axis_code
 
 Weights = Mapping[str, Tensor]
@@ -111,8 +112,8 @@ class Network:
         # A lone vector stands in front of its matrix: behind it, a stack of one sample would take
         # another kernel, which rounds otherwise than that of a larger stack.
         shared = torch.bmm(trigger, weights["fc1_trigger"].mT).mT + weights["fc1_bias"][:, :, None]
-        rows = _products(weights["fc1_row"], code)
-        columns = _products(weights["fc1_column"], code)
+        rows = stacked_product(weights["fc1_row"], code)
+        columns = stacked_product(weights["fc1_column"], code)
         # The large sums are not needed once rectified: in place.
         first = ((shared + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
         second = torch.baddbmm(weights["fc2_bias"][:, :, None], weights["fc2"], first).relu_()
@@ -153,28 +154,20 @@ class Network:
         for_feature = torch.bmm(query.reshape(batch * heads, 1, width), key)
         for_feature = for_feature.view(batch, heads, size)
         for_hidden = torch.bmm(for_feature, weights["head"])
-        by_column = _products(for_feature[..., :half], code.T)
-        by_row = _products(for_feature[..., half:], code.T)
+        by_column = stacked_product(for_feature[..., :half], code.T)
+        by_row = stacked_product(for_feature[..., half:], code.T)
         positions = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
         attention = (torch.bmm(for_hidden, hidden) + positions).softmax(dim=2)
 
         # What each head sees: the averaged hidden layer through the feature head, plus the code.
         on_grid = attention.view(batch, heads, grid, grid)
         of_column, of_row = on_grid.sum(dim=2), on_grid.sum(dim=3)
-        seen_code = torch.cat([_products(of_column, code), _products(of_row, code)], dim=2)
+        seen_code = torch.cat(
+            [stacked_product(of_column, code), stacked_product(of_row, code)], dim=2
+        )
         averaged = torch.bmm(hidden, attention.mT)
         seen = self._feature(weights, averaged).mT + seen_code
         value = weights["to_value"].view(batch * heads, width, size)
         pooled = torch.bmm(seen.reshape(batch * heads, 1, size), value.mT).view(batch, 1, size)
         pooled = pooled + weights["to_value_bias"][:, None]
         return torch.bmm(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]
-
-
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right` where one of them is shared by all samples of the stack.
-
-    A plain matmul would fold the stack into one large product, whose rounding depends on how many
-    samples there are.
-    """
-    batch = max(len(factor) for factor in (left, right) if factor.ndim == 3)
-    return torch.bmm(left.expand(batch, -1, -1), right.expand(batch, -1, -1))
