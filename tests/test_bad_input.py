@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from ttt_bench import records
+from ttt_bench.plugins import Registered, registry
 from ttt_bench.records import RunFolder
+from ttt_bench.specs import BackboneSpec
 
 RUN = ("run", "--device", "cpu", "--limit", 70, "--output", "r")
 ZERO_SHOT = ("--method", "clip-zero-shot")
@@ -61,6 +63,24 @@ def test_refused_before_anything_runs(ttt, arguments, wanted):
 def test_one_bad_method_starts_none(ttt):
     one_line(ttt(*RUN, *ZERO_SHOT, "--method", "amp", *MINI), "amp")
     assert not Path("r").exists()
+
+
+def test_a_method_that_cannot_work_starts_none(ttt, tmp_path: Path):
+    """Found out only when the method is set up for its task, and still before the first runs."""
+    folder = tmp_path / "photos" / "long"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "1.png")
+    (tmp_path / "photos" / "classnames.txt").write_text("long " + "very " * 80 + "long name")
+    photos = ("--dataset", "imagefolder:photos", "--backbone", "tiny-clip")
+    one_line(ttt(*RUN, *ZERO_SHOT, "--method", "tpt", *photos), "does not fit")
+    assert not Path("r").exists()
+
+
+def test_backbone_without_what_the_method_needs(ttt, monkeypatch):
+    blind = BackboneSpec(name="blind", summary="no text tower", code="nowhere:Nothing")
+    registered = Registered(blind, registry().plugins[0])
+    monkeypatch.setitem(registry().backbones._items, "blind", registered)
+    one_line(ttt(*RUN, "-m", "tpt", *MINI, "-b", "blind"), "tpt needs text_tower", "blind")
 
 
 def test_unknown_command_name_and_list(ttt):

@@ -116,34 +116,41 @@ class RunFolder:
         """Where chunk `number` is, or will appear whole."""
         return self.path / "chunks" / f"{number:06d}.parquet"
 
-    def has_manifest(self) -> bool:
-        """Whether a run was ever begun here."""
-        return (self.path / "manifest.json").exists()
+    def has(self, name: str) -> bool:
+        """Whether a JSON file is there; with `manifest.json`, whether a run was begun here."""
+        return (self.path / name).exists()
 
-    def claim(self, card: Card, about: Mapping[str, Any]) -> None:
-        """Begin a run here, or continue the one that has the same card.
+    def check(self, card: Card) -> None:
+        """Refuse a folder that something else is in; the same run may continue.
 
         Raises:
-            UserError: the folder holds another run, or cannot be written to.
+            UserError: it holds another run, or anything but a run.
         """
-        if self.has_manifest():
+        if self.has("manifest.json"):
             difference = card.first_difference(self.card())
             if difference:
                 raise UserError(
                     f"{self.path} holds another run ({difference}); "
                     "give another --output, or remove the folder"
                 )
-            return
         # What a kill left of a manifest that never appeared is no run.
-        if self.path.is_dir() and any(p.suffix != ".tmp" for p in self.path.iterdir()):
+        elif self.path.is_dir() and any(p.suffix != ".tmp" for p in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty and holds no run; give another --output")
-        manifest = {
-            "card": {"column": card.column, "row": card.row},
-            "fingerprint": card.fingerprint,
-            "key": card.key,
-            **about,
-        }
-        self.write_json("manifest.json", manifest)
+
+    def begin(self, card: Card, about: Mapping[str, Any]) -> None:
+        """Write the manifest of a new run; one that is there stays as it is.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        if not self.has("manifest.json"):
+            manifest = {
+                "card": {"column": card.column, "row": card.row},
+                "fingerprint": card.fingerprint,
+                "key": card.key,
+                **about,
+            }
+            self.write_json("manifest.json", manifest)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.

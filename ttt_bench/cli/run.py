@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
 from ttt_bench.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from ttt_bench import Backbone
 
 
 def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
@@ -122,7 +125,7 @@ def command(
 
     # From here on things may take a while: torch is imported.
     from ttt_bench.engine.config import resolve_config, split_overrides
-    from ttt_bench.engine.run import Request, check, execute
+    from ttt_bench.engine.run import Request, check, finish, prepare
     from ttt_bench.report.progress import Progress
 
     shares = split_overrides(settings, specs)
@@ -143,14 +146,17 @@ def command(
         for data in datasets
         for name in methods
     ]
-    # Everything is refused before anything runs: no table half made.
+    # Everything is refused before anything runs: no table half made. Names and values first, since
+    # loading takes time.
     for request in requests:
         spec, chosen = check(request)
         resolve_config(spec, chosen, request.overrides)
+    backbones: dict[str, Backbone] = {}
+    prepared = [prepare(request, backbones) for request in requests]
     with Progress() as progress:
         plugins.manager.register(progress, name="progress")
         try:
-            runs = [execute(request) for request in requests]
+            runs = [finish(one) for one in prepared]
         finally:
             plugins.manager.unregister(progress)
     if format_ == "json":

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ttt_bench.backbones.base import Backbone
 from ttt_bench.engine.config import resolve_config
 from ttt_bench.engine.environment import describe
+from ttt_bench.engine.executor import Executor
 from ttt_bench.engine.loading import (
     choose_device,
     default_backbone,
@@ -89,72 +91,117 @@ def check(request: Request) -> tuple[AdapterSpec, str]:
     return spec, backbone
 
 
-def execute(request: Request) -> dict[str, Any]:
-    """Do the chunks whose file is missing, and return the summary.
+@dataclass(frozen=True)
+class Prepared:
+    """A run that nothing stands against: loaded and checked, and nothing written yet.
+
+    Attributes:
+        job: what its worker does.
+        worker: ready, or None where every chunk is there already.
+        saved: the records of the chunks that are.
+        executor: who works off the others.
+    """
+
+    run: Run
+    job: Job
+    worker: Worker | None
+    saved: dict[int, Records]
+    executor: Executor
+
+
+def prepare(request: Request, backbones: dict[str, Backbone]) -> Prepared:
+    """Load and check everything a run needs, its method set up for its task.
+
+    Args:
+        backbones: those of this command so far; runs on the same one share it.
 
     Raises:
-        UserError: bad input, a damaged folder, a full disk, a method that fails.
+        UserError: bad input, data or weights that are missing, a folder that holds another run or
+            is damaged, a method that cannot work on this task.
     """
     plugins = registry()
-    spec, backbone_name = check(request)
-    config = resolve_config(spec, backbone_name, request.overrides)
+    spec, name = check(request)
+    config = resolve_config(spec, name, request.overrides)
     dataset = load_dataset(request.dataset, request.data_root)
     plan = make_plan(dataset, request.limit)
     job = Job(
         method=request.method,
         config=config,
         dataset=request.dataset,
-        backbone=backbone_name,
+        backbone=name,
         data_root=request.data_root,
         device=choose_device(request.device),
         seed=request.seed,
         batch_size=request.batch_size,
     )
-    backbone = load_backbone(backbone_name, job.device)
+    if name not in backbones:
+        backbones[name] = load_backbone(name, job.device)
     card = Card(
         column=column_card(dataset, plan.indices, request.limit, request.seed),
         row={
             "method": spec.name,
             "plugin": _origin(plugins, spec.name),
             "config": config,
-            "backbone": backbone_name,
-            **backbone.card(),
+            "backbone": name,
+            **backbones[name].card(),
             "prompt": dataset.prompt,
             "templates": list(dataset.templates),
             "labelled_data": spec.labelled_data or None,
         },
     )
     folder = RunFolder(_place(request, card))
-    about = {
-        "chunks": len(plan.chunks),
-        "samples": len(plan.indices),
-        "job": {**asdict(job), "data_root": str(job.data_root) if job.data_root else None},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe(job.device),
+    folder.check(card)
+    saved = {
+        chunk.number: folder.read_chunk(
+            chunk.number, [dataset.sample_id(index) for index in chunk.indices]
+        )
+        for chunk in plan.chunks
+        if folder.chunk_path(chunk.number).exists()
     }
-    folder.claim(card, about)
+    complete = len(saved) == len(plan.chunks) and folder.has("cost.json")
+    worker = None if complete else Worker(job, dataset, backbones[name])
+    run = Run(spec.name, dataset.name, name, card, plan, folder, len(saved))
+    executor = plugins.executors.find(request.executor).spec.load()()
+    return Prepared(run, job, worker, saved, executor)
 
-    saved: dict[int, Records] = {}
-    for chunk in plan.chunks:
-        if folder.chunk_path(chunk.number).exists():
-            ids = [dataset.sample_id(index) for index in chunk.indices]
-            saved[chunk.number] = folder.read_chunk(chunk.number, ids)
-    missing = [chunk for chunk in plan.chunks if chunk.number not in saved]
-    run = Run(spec.name, dataset.name, backbone_name, card, plan, folder, len(saved))
-    hook = plugins.manager.hook
+
+def finish(prepared: Prepared) -> dict[str, Any]:
+    """Do the chunks whose file is missing, and return the summary.
+
+    Raises:
+        UserError: a full disk, an unreadable image, a method that fails or changes the backbone.
+    """
+    run, worker, folder = prepared.run, prepared.worker, prepared.run.folder
+    job = asdict(prepared.job)
+    folder.begin(
+        run.card,
+        {
+            "chunks": len(run.plan.chunks),
+            "samples": len(run.plan.indices),
+            "job": {**job, "data_root": str(job["data_root"]) if job["data_root"] else None},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": describe(prepared.job.device),
+        },
+    )
+    hook = registry().manager.hook
     hook.ttt_bench_run_started(run=run)
-    counted = (folder.path / "cost.json").exists()
-    if missing or not counted:
-        worker = Worker(job, dataset, backbone)
-        if not counted:
-            folder.write_json("cost.json", worker.probe(plan.indices))
-        executor = plugins.executors.find(request.executor).spec.load()()
-        for chunk, records in executor.execute(worker, missing):
+    saved = dict(prepared.saved)
+    if worker is not None:
+        if not folder.has("cost.json"):
+            folder.write_json("cost.json", worker.probe(run.plan.indices))
+        missing = [chunk for chunk in run.plan.chunks if chunk.number not in saved]
+        for chunk, records in prepared.executor.execute(worker, missing):
             folder.write_chunk(chunk.number, records)
             saved[chunk.number] = records
             hook.ttt_bench_chunk_finished(run=run, records=records)
-    records = Records.from_tables([saved[chunk.number].to_table() for chunk in plan.chunks])
-    summary = summarize(card, records, folder.read_json("cost.json"))
+        # The methods of a command share the backbone: one that wrote to it spoils all that follow.
+        if worker.task.backbone.card()["weights"] != run.card.row["weights"]:
+            raise UserError(
+                f"{run.method} changed the weights of {run.backbone}, which it must leave alone or "
+                f"put back; its records in {folder.path} are worth nothing: remove that folder"
+            )
+    records = Records.from_tables([saved[chunk.number].to_table() for chunk in run.plan.chunks])
+    summary = summarize(run.card, records, folder.read_json("cost.json"))
     folder.write_json("summary.json", summary)
     hook.ttt_bench_run_finished(run=run, summary=summary)
     return {**summary, "path": str(folder.path)}
