@@ -54,7 +54,7 @@ class PromptFile(AdapterConfig):
     """A learned prompt and what the protocol card says of it."""
 
     checkpoint: str = Field("", description="file of a learned prompt")
-    checkpoint_sha256: str = Field("", description="filled in from the file", exclude=False)
+    checkpoint_sha256: str = Field("", description="filled in from the file")
 
     @model_validator(mode="before")
     @classmethod
