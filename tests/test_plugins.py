@@ -99,3 +99,24 @@ def test_broken_plugin_is_listed_and_stops_nothing(source: str, error: str, tmp_
     assert {"apm", "clip-zero-shot"} <= {line.split()[0] for line in methods.stdout.splitlines()}
     assert "zz_broken" in methods.stderr
     assert ttt_bench("--help", path=site, cwd=tmp_path).returncode == 0
+
+
+HOOKS = """
+from ttt_bench import hookimpl
+@hookimpl
+def ttt_bench_commands(cli): raise ValueError("no commands today")
+@hookimpl
+def ttt_bench_run_started(run): raise ConnectionError("tracker is down")
+"""
+
+
+def test_a_plugin_that_raises_when_called_stops_nothing(tmp_path: Path):
+    site = fake_distribution(tmp_path, "zz_broken", HOOKS)
+    helped = ttt_bench("--help", path=site, cwd=tmp_path)
+    assert helped.returncode == 0
+    assert "no commands today" in helped.stderr
+    arguments = ("run", "-m", "clip-zero-shot", "-d", "cifar10-c-mini", "--limit", "4")
+    ran = ttt_bench(*arguments, path=site, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "tracker is down" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -116,6 +116,18 @@ def test_a_faulty_method_is_named(wrong, message: str, monkeypatch):
         worker.run(make_plan(dataset, 4).chunks[0])
 
 
+def test_a_faulty_setup_is_named(monkeypatch):
+    class Faulty(Adapter[AdapterConfig]):
+        def setup(self, task):
+            raise KeyError("weights")
+
+        def adapt(self, samples, streams):
+            return []
+
+    with pytest.raises(UserError, match="failed in its setup: KeyError"):
+        worker_of(Faulty, Cifar10CMini("", None), monkeypatch)
+
+
 def test_streams_differ_by_seed_sample_and_purpose():
     draws = {
         (seed, sample, purpose): torch.rand(1, generator=Stream(seed, sample).torch(purpose)).item()

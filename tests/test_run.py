@@ -13,6 +13,7 @@ from subprocess import PIPE, Popen
 import numpy as np
 import pytest
 
+from tests.same import same
 from ttt_bench.baselines.clip import ZeroShot
 from ttt_bench.engine import worker
 from ttt_bench.engine.config import resolve_config
@@ -26,12 +27,6 @@ METHODS = ("--method", "clip-zero-shot", "--method", "apm")
 KEYS = {"method", "dataset", "backbone", "n", "top1", "top5", "groups", "oracle_top1", "cost",
         "fingerprint", "path"}  # fmt: skip
 COST = {"gflops_per_sample", "peak_memory_mb", "ms_per_sample", "parameters_updated"}
-
-
-def same(one: Records, other: Records) -> bool:
-    """Bit for bit, the time aside."""
-    mine, theirs = one.to_table(), other.to_table()
-    return mine.replace_schema_metadata().equals(theirs.replace_schema_metadata())
 
 
 def test_json_contract(run_json, records_of):

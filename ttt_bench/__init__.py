@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DatasetSpec,
         ExecutorSpec,
         MetricSpec,
+        ReferenceSpec,
     )
     from ttt_bench.stacking import stacked_product
 
@@ -41,6 +42,7 @@ _HOMES = {
     "MetricSpec": "specs",
     "Prediction": "adapter",
     "Records": "records",
+    "ReferenceSpec": "specs",
     "Sample": "adapter",
     "Stream": "adapter",
     "Task": "adapter",
@@ -67,6 +69,7 @@ __all__ = [
     "MetricSpec",
     "Prediction",
     "Records",
+    "ReferenceSpec",
     "Sample",
     "Stream",
     "Task",

@@ -1,5 +1,6 @@
 """Finding plugins, and keeping a broken one from breaking anything else."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -137,6 +138,24 @@ class Registry:
             return
         for shelf, specs in brought:
             shelf.add(specs, info)
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call a hook in every plugin that has it; one that raises is broken and stops no other.
+
+        Raises:
+            UserError: a plugin refuses something the user asked for.
+        """
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except UserError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error} (in {hook})"
+                print(f"plugin {implementation.plugin_name} is broken: {reason}", file=sys.stderr)
+                for plugin in self.plugins:
+                    if plugin.name == implementation.plugin_name:
+                        plugin.error = reason
 
     def shelves(self) -> tuple[Shelf[Any], ...]:
         """Every shelf, in the order `show` searches them."""

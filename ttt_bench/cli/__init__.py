@@ -20,7 +20,9 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Finds built-in commands by file and asks plugins for theirs."""
+    """Finds built-in commands by file and asks plugins, once, for theirs."""
+
+    _asked = False
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -39,7 +41,9 @@ class Commands(click.Group):
     def _ask_plugins(self) -> None:
         from ttt_bench.plugins import registry
 
-        registry().manager.hook.ttt_bench_commands(cli=self)
+        if not self._asked:
+            self._asked = True
+            registry().call("ttt_bench_commands", cli=self)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -183,8 +183,8 @@ def finish(prepared: Prepared) -> dict[str, Any]:
             "environment": describe(prepared.job.device),
         },
     )
-    hook = registry().manager.hook
-    hook.ttt_bench_run_started(run=run)
+    plugins = registry()
+    plugins.call("ttt_bench_run_started", run=run)
     saved = dict(prepared.saved)
     if worker is not None:
         if not folder.has("cost.json"):
@@ -193,9 +193,9 @@ def finish(prepared: Prepared) -> dict[str, Any]:
         for chunk, records in prepared.executor.execute(worker, missing):
             folder.write_chunk(chunk.number, records)
             saved[chunk.number] = records
-            hook.ttt_bench_chunk_finished(run=run, records=records)
+            plugins.call("ttt_bench_chunk_finished", run=run, records=records)
         # The methods of a command share the backbone: one that wrote to it spoils all that follow.
-        if worker.task.backbone.card()["weights"] != run.card.row["weights"]:
+        if worker.task.backbone.card().get("weights") != run.card.row.get("weights"):
             raise UserError(
                 f"{run.method} changed the weights of {run.backbone}, which it must leave alone or "
                 f"put back; its records in {folder.path} are worth nothing: remove that folder"
@@ -203,7 +203,7 @@ def finish(prepared: Prepared) -> dict[str, Any]:
     records = Records.from_tables([saved[chunk.number].to_table() for chunk in run.plan.chunks])
     summary = summarize(run.card, records, folder.read_json("cost.json"))
     folder.write_json("summary.json", summary)
-    hook.ttt_bench_run_finished(run=run, summary=summary)
+    plugins.call("ttt_bench_run_finished", run=run, summary=summary)
     return {**summary, "path": str(folder.path)}
 
 

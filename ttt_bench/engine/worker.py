@@ -1,7 +1,8 @@
 """A worker: one method on one backbone and dataset, turning chunks into records."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Worker:
             task = Task(
                 backbone, dataset.class_names, dataset.prompt, dataset.templates, dataset.augmix
             )
-            self.adapter.setup(task)
+            with _blaming(f"{job.method} failed in its setup"):
+                self.adapter.setup(task)
         self.task = task
         self._setup = counter
 
@@ -115,16 +117,9 @@ class Worker:
 
     def _adapt(self, samples: list[Sample]) -> list[Prediction]:
         streams = [Stream(self.job.seed, sample.id) for sample in samples]
-        try:
+        names = ", ".join(sample.id for sample in samples)
+        with _blaming(f"{self.job.method} failed on samples {names}"):
             predictions = list(self.adapter.adapt(samples, streams))
-        except UserError:
-            raise
-        except Exception as error:
-            names = ", ".join(sample.id for sample in samples)
-            raise UserError(
-                f"{self.job.method} failed on samples {names}: {_first_line(error)}; "
-                "set TTT_BENCH_TRACEBACK=1 to see where"
-            ) from error
         if len(predictions) != len(samples):
             raise UserError(
                 f"{self.job.method} returned {len(predictions)} predictions for "
@@ -175,5 +170,14 @@ def _pixels_alone(image: Image.Image) -> Image.Image:
     return Image.frombytes(image.mode, image.size, image.tobytes())
 
 
-def _first_line(error: BaseException) -> str:
-    return (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Say in one line what a method's own code did wrong."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        hint = "set TTT_BENCH_TRACEBACK=1 to see where"
+        raise UserError(f"{what}: {reason}; {hint}") from error

@@ -15,8 +15,9 @@ from ttt_bench_tpt.training import choose_shots, learn
 from ttt_bench_tpt.tuning import entropy, entropy_of_mean, select_confident, tune
 from ttt_bench_tpt.views import make_views
 
+from tests.same import same
 from ttt_bench import Sample, Stream, Task, UserError, load_backbone, load_dataset, stacked_product
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.records import RunFolder
 
 NAMES = ["cat", "great white shark", "CD player", "school_bus"]
 METHODS = ("tpt", "tpt-coop", "tpt-cocoop", "coop", "cocoop")
@@ -152,11 +153,6 @@ def test_views_are_a_samples_own(task: Task, samples: list[Sample], augmix: bool
     # Nobody else's random numbers were used.
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])
-
-
-def same(one: Records, other: Records) -> bool:
-    mine, theirs = (records.to_table().replace_schema_metadata() for records in (one, other))
-    return mine.equals(theirs)
 
 
 @pytest.mark.parametrize("method", METHODS)
