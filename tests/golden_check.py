@@ -132,7 +132,33 @@ def check_tpt(file: Arrays) -> Pairs:
     return {name: (value.numpy(), file[name]) for name, value in ours.items() if name in file}
 
 
-CHECKS = {"apm_ttt": check_apm_ttt, "tpt": check_tpt}
+def check_ttt_mae(file: Arrays) -> Pairs:
+    """TTT-MAE by SGD and by AdamW, on the file's own tiny model and masks."""
+    from ttt_bench_ttt_mae.adapters import TTTMAEConfig, make_optimizer
+    from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, head
+    from ttt_bench_ttt_mae.tuning import tune
+
+    state = {name[6:]: torch.from_numpy(v) for name, v in file.items() if name.startswith("model/")}
+    # Shapes do not tell the number of attention heads; the description of the file does.
+    heads = {"encoder": 4, "decoder": 4, "classifier": 4}
+    checkpoint = Checkpoint(Path("golden file"), state, heads)
+    model = autoencoder(checkpoint)
+    classifier = head(checkpoint, model)
+    side = model.sizes.image
+    image = torch.from_numpy(file["image"]).reshape(1, 3, side, side)
+    masks = torch.from_numpy(file["mask_noise"])
+    pairs: Pairs = {}
+    for case, optimizer in (("sgd", "sgd"), ("adam_w", "adamw")):
+        if f"{case}/lr" in file:
+            config = TTTMAEConfig(optimizer=optimizer, lr=float(file[f"{case}/lr"]))
+            losses, logits = tune(model, classifier, image, masks, make_optimizer(config))
+            pairs[f"{case}/losses"] = (losses.numpy(), file[f"{case}/losses"])
+            expected = file[f"{case}/logits"]
+            pairs[f"{case}/logits"] = (logits.numpy().reshape(expected.shape), expected)
+    return pairs
+
+
+CHECKS = {"apm_ttt": check_apm_ttt, "tpt": check_tpt, "ttt_mae": check_ttt_mae}
 
 
 def recognise(file: Arrays) -> str:
@@ -146,6 +172,8 @@ def recognise(file: Arrays) -> str:
         return "apm_ttt"
     if {"views", "class_names"} <= names and any(name.startswith("clip/") for name in file):
         return "tpt"
+    if {"mask_noise", "image", "mask_token"} <= names | {n.removeprefix("model/") for n in file}:
+        return "ttt_mae"
     raise ValueError("not a golden file of a method that is here: " + ", ".join(sorted(file)[:5]))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests import golden_check
+from tests.oracles import mae
 from tests.oracles.apm import PlainAPM, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,6 +56,27 @@ def test_apm_ttt_other_seed(tmp_path: Path):
         },
     )
     assert max(golden_check.compare(path)["max_rel_diff"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ttt_mae_other_seed(tmp_path: Path, seed: int):
+    """Other weights, image and masks, the outputs from the model written out plainly."""
+    state = mae.random_state(seed)
+    generator = torch.Generator().manual_seed(100 + seed)
+    image = torch.randn(1, 3, 32, 32, generator=generator)
+    masks = torch.rand(8, 4, 64, generator=generator)
+    file = {f"model/{name}": value.numpy() for name, value in state.items()}
+    file |= {"image": image.numpy(), "mask_noise": masks.numpy()}
+    for case, lr, adamw in (("sgd", 5e-3, False), ("adam_w", 1e-3, True)):
+        losses, logits = mae.tune(state, image, masks, lr, adamw)
+        file |= {f"{case}/lr": np.array(lr), f"{case}/losses": torch.stack(losses).numpy()}
+        file[f"{case}/logits"] = torch.stack(logits).numpy()
+    np.savez(tmp_path / "other.npz", **file)
+    result = golden_check.compare(tmp_path / "other.npz")
+    assert set(result["max_rel_diff"]) == {
+        f"{case}/{name}" for case in ("sgd", "adam_w") for name in ("losses", "logits")
+    }
+    assert max(result["max_rel_diff"].values()) < 1e-4
 
 
 def test_a_wrong_number_is_seen(tmp_path: Path):

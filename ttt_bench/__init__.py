@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
     from ttt_bench.backbones.base import Backbone
+    from ttt_bench.checkpoints import file_hash, read_checkpoint
     from ttt_bench.datasets.base import Dataset, Entry
     from ttt_bench.engine.executor import Executor
-    from ttt_bench.engine.loading import default_backbone, load_backbone, load_dataset
+    from ttt_bench.engine.loading import (
+        choose_device,
+        default_backbone,
+        load_backbone,
+        load_dataset,
+    )
     from ttt_bench.errors import UserError
     from ttt_bench.hookspecs import hookimpl
     from ttt_bench.records import Records
@@ -47,10 +53,13 @@ _HOMES = {
     "Stream": "adapter",
     "Task": "adapter",
     "UserError": "errors",
+    "choose_device": "engine.loading",
     "default_backbone": "engine.loading",
+    "file_hash": "checkpoints",
     "hookimpl": "hookspecs",
     "load_backbone": "engine.loading",
     "load_dataset": "engine.loading",
+    "read_checkpoint": "checkpoints",
     "stacked_product": "stacking",
 }
 
@@ -74,10 +83,13 @@ __all__ = [
     "Stream",
     "Task",
     "UserError",
+    "choose_device",
     "default_backbone",
+    "file_hash",
     "hookimpl",
     "load_backbone",
     "load_dataset",
+    "read_checkpoint",
     "stacked_product",
 ]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -110,7 +110,18 @@ class Task:
     def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
         """The frozen backbone's raw (not normalized) image features; its cost is the teacher's."""
         with cost.phase("teacher"):
-            return self.backbone.encode_in_fixed_groups(self.pixels(samples))
+            return self.in_fixed_groups(self.backbone.encode_image, self.pixels(samples))
+
+    def in_fixed_groups(
+        self,
+        compute: Callable[[Float[Tensor, "group 3 side side"]], Float[Tensor, "group values"]],
+        pixels: Float[Tensor, "batch 3 side side"],
+    ) -> Float[Tensor, "batch values"]:
+        """What `compute` makes of images, in batches of one size, so that none feels the others.
+
+        Kernels, and with them the rounding, change with the size of a batch.
+        """
+        return self.backbone.in_fixed_groups(compute, pixels)
 
     @torch.no_grad()
     def encode_views(self, views: Float[Tensor, "views 3 side side"]) -> Float[Tensor, "views dim"]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ttt_bench.errors import UserError
 
-Capability = Literal["image_features", "text_tower", "patch_features"]
+Capability = Literal["image_features", "text_tower", "patch_features", "masked_autoencoder"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What every backbone gives."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -55,13 +56,23 @@ class Backbone(ABC):
     def card(self) -> dict[str, Any]:
         """What the protocol card records: weights' hash, dtype, activation, transform."""
 
-    def encode_in_fixed_groups(
-        self, pixels: Float[Tensor, "batch 3 side side"]
-    ) -> Float[Tensor, "batch dim"]:
-        """The features of any number of images, each computed in a batch of one fixed size."""
+    def in_fixed_groups(
+        self,
+        compute: Callable[[Float[Tensor, "group 3 side side"]], Float[Tensor, "group values"]],
+        pixels: Float[Tensor, "batch 3 side side"],
+    ) -> Float[Tensor, "batch values"]:
+        """What `compute` makes of any number of images, each in a batch of one fixed size."""
         size = 1 if self.device.type == "cpu" else self.group
-        features = []
+        results = []
         for part in pixels.split(size):
             padding = part[-1:].expand(size - len(part), -1, -1, -1)
-            features.append(self.encode_image(torch.cat([part, padding]))[: len(part)])
-        return torch.cat(features)
+            results.append(compute(torch.cat([part, padding]))[: len(part)])
+        return torch.cat(results)
+
+    def weights_hash(self) -> str:
+        """SHA-256 over every entry of the model's state dict, in its order: name, then bytes."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()

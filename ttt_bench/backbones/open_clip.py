@@ -1,6 +1,5 @@
 """Dual encoders of open_clip: any architecture and pretrained tag, and the embedded tiny-clip."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,7 +114,7 @@ class OpenClipBackbone(Backbone):
     def card(self) -> dict[str, Any]:
         quick = any(isinstance(module, QuickGELU) for module in self.model.modules())
         return {
-            "weights": weights_hash(self.model),
+            "weights": self.weights_hash(),
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "activation": "QuickGELU" if quick else "GELU",
             "transform": {
@@ -139,15 +138,6 @@ class TinyClip(OpenClipBackbone):
         with _quiet():
             model = open_clip.create_model(folder, require_pretrained=True)
             self._adopt(model, open_clip.get_tokenizer(folder), device)
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over every entry of the state dict, in its order: name, then bytes."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

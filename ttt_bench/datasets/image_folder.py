@@ -18,6 +18,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", 
 class ImageFolder(Dataset):
     """`PATH/<class folder>/<image>`, the classes in the order of their folders' names.
 
+    Where PATH holds `train` and, it may be, `test` or `val`, and no other folder, the class folders
+    are in those: the first gives the training images, the others the test images.
+
     A file `classnames.txt` beside the folders gives the names to use in prompts, a line
     `folder name` each; without it a class is called what its folder is, underscores as spaces.
     """
@@ -31,23 +34,27 @@ class ImageFolder(Dataset):
             self.root = data_root / argument
         if not self.root.is_dir():
             raise UserError(f"{self.name}: there is no folder {argument}; give the path of one")
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir())
-        self._files = [
-            (label, path)
-            for label, folder in enumerate(folders)
-            for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in SUFFIXES
-        ]
-        if not self._files:
+        splits = {path.name for path in self.root.iterdir() if path.is_dir()}
+        if "train" in splits and splits <= {"train", "test", "val"}:
+            classes = _folders(self.root / "train")
+            self._training_files = _images(self.root / "train", classes)
+            test = next((split for split in ("test", "val") if split in splits), None)
+            self._files = _images(self.root / test, classes) if test else []
+        else:
+            classes = _folders(self.root)
+            self._training_files = []
+            self._files = _images(self.root, classes)
+        if not self._files and not self._training_files:
             raise UserError(
                 f"{self.name}: no images in folders of {self.root}; put each class's "
                 f"images in a folder of its own"
             )
-        self.class_names = self._read_names([folder.name for folder in folders])
-        self.entries = [
-            Entry(path.relative_to(self.root).as_posix(), None, label)
-            for label, path in self._files
-        ]
+        self.class_names = self._read_names(classes)
+        self.entries = self._entries(self._files)
+        self.training = self._entries(self._training_files)
+
+    def _entries(self, files: list[tuple[int, Path]]) -> list[Entry]:
+        return [Entry(path.relative_to(self.root).as_posix(), None, label) for label, path in files]
 
     def _read_names(self, folders: list[str]) -> tuple[str, ...]:
         file = self.root / NAMES_FILE
@@ -64,14 +71,11 @@ class ImageFolder(Dataset):
 
     @override
     def open(self, index: int) -> Image.Image:
-        _, path = self._files[index]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{path}: not a readable image ({error}); replace or remove it"
-            ) from error
+        return _open(self._files[index][1])
+
+    @override
+    def open_training(self, index: int) -> Image.Image:
+        return _open(self._training_files[index][1])
 
     @override
     def card(self) -> dict[str, Any]:
@@ -81,3 +85,27 @@ class ImageFolder(Dataset):
             line = f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\n"
             digest.update(line.encode())
         return {"revision": digest.hexdigest(), "corruption_source": None}
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
+
+
+def _images(root: Path, classes: list[str]) -> list[tuple[int, Path]]:
+    """Label and path of every image in the class folders of `root`."""
+    if strange := sorted(set(_folders(root)) - set(classes)):
+        raise UserError(f"{root / strange[0]}: no such class among the training images; remove it")
+    return [
+        (label, path)
+        for label, name in enumerate(classes)
+        for path in sorted((root / name).rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+    ]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from error

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from ttt_bench.datasets.corruptions import SHORT_NAMES
+
 Style = Literal["text", "markdown"]
 Summary = Mapping[str, Any]
 
@@ -68,22 +70,38 @@ def _figures(row: Summary) -> list[str]:
 
 
 def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
-    """Top-1 of each corruption or domain, a column for each run; None where there are no groups."""
+    """Top-1 of each corruption or domain; None where there are no groups.
+
+    Corruptions stand as the papers print them: a column each, a row for every run, then the mean of
+    all fifteen. Other groups are lines, and the runs columns.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row["groups"]))
     if not names:
         return None
-    lines = [[name, *(_percent(row["groups"].get(name)) for row in rows)] for name in names]
-    corrupted = [name for name in names if name != "clean"]
-    if len(corrupted) < len(names):
-        means = [
-            sum(row["groups"][n] for n in corrupted) / len(corrupted)
-            if all(n in row["groups"] for n in corrupted)
-            else None
+    corruptions: list[str] = [name for name in SHORT_NAMES if name in names]
+    others: list[str] = [name for name in names if name not in SHORT_NAMES]
+    if corruptions and len(others) <= 1:
+        shown = [*others, *corruptions]
+        lines = [
+            [
+                _marked(row),
+                row["backbone"],
+                *(_percent(row["groups"].get(name)) for name in shown),
+                _percent(_mean_corruption(row)),
+            ]
             for row in rows
         ]
-        lines.append([f"mean of {len(corrupted)} corruptions", *map(_percent, means)])
-    header = ["top-1 %", *map(_marked, rows)]
-    return Grid(f"{dataset} by group", header, lines)
+        short = [SHORT_NAMES.get(name, name) for name in shown]
+        title = f"{dataset}, top-1 % by corruption"
+        return Grid(title, ["method", "backbone", *short, f"mean {len(SHORT_NAMES)}"], lines)
+    lines = [[name, *(_percent(row["groups"].get(name)) for row in rows)] for name in names]
+    return Grid(f"{dataset}, top-1 % by group", ["group", *map(_marked, rows)], lines)
+
+
+def _mean_corruption(row: Summary) -> float | None:
+    """The mean over the 15 corruptions, None where one is missing; clean images are not in it."""
+    values = [row["groups"].get(name) for name in SHORT_NAMES]
+    return None if None in values else sum(values) / len(values)
 
 
 def pairs(found: Sequence[Mapping[str, Any]]) -> Grid:

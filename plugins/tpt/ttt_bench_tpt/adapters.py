@@ -17,9 +17,10 @@ from ttt_bench import (
     Stream,
     Task,
     UserError,
+    file_hash,
     stacked_product,
 )
-from ttt_bench_tpt.checkpoints import Prompt, file_hash, load_prompt
+from ttt_bench_tpt.checkpoints import Prompt, find, load_prompt
 from ttt_bench_tpt.text import ClassTexts, first_context
 from ttt_bench_tpt.tuning import tune
 from ttt_bench_tpt.views import make_views
@@ -60,7 +61,7 @@ class PromptFile(AdapterConfig):
     @classmethod
     def _hash_file(cls, values: Any) -> Any:
         if isinstance(values.get("checkpoint"), str) and values["checkpoint"]:
-            return {**values, "checkpoint_sha256": file_hash(values["checkpoint"])}
+            return {**values, "checkpoint_sha256": file_hash(find(values["checkpoint"]))}
         return values
 
 

@@ -1,7 +1,5 @@
 """Learned prompts: the files of CoOp, CoCoOp and TPT, and ours, which are the same."""
 
-import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench import UserError
+from ttt_bench import UserError, read_checkpoint
 from ttt_bench_tpt.text import linear
 
 EMBEDDED = Path(__file__).with_name("prompts")
@@ -58,18 +56,6 @@ def find(checkpoint: str) -> Path:
     return embedded if embedded.is_file() else Path(checkpoint)
 
 
-def file_hash(checkpoint: str) -> str:
-    """SHA-256 of the file.
-
-    Raises:
-        UserError: there is none.
-    """
-    try:
-        return hashlib.sha256(find(checkpoint).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"checkpoint {checkpoint}: {error.strerror}; give a file") from error
-
-
 def load_prompt(checkpoint: str, conditional: bool, device: torch.device) -> Prompt:
     """Read a Dassl checkpoint (`state_dict` with `prompt_learner.*`) or a bare state dict.
 
@@ -82,14 +68,10 @@ def load_prompt(checkpoint: str, conditional: bool, device: torch.device) -> Pro
         UserError: the file is no such checkpoint.
     """
     path = find(checkpoint)
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise UserError(f"{path}: not a checkpoint of tensors ({reason}); give another") from error
+    content = read_checkpoint(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = {
-        str(name).removeprefix("module.").removeprefix("prompt_learner."): value.float()
+        str(name).removeprefix("module.").removeprefix("prompt_learner."): value.float().to(device)
         for name, value in state.items()
         if isinstance(value, Tensor)
     }

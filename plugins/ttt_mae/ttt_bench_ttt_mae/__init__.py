@@ -1,0 +1,1 @@
+"""Test-time training with masked autoencoders, and the rows it is compared with."""

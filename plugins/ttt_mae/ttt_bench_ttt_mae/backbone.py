@@ -1,0 +1,80 @@
+"""Masked autoencoders as backbones: the embedded one, the published ones, and files."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from typing_extensions import override
+
+from ttt_bench import Backbone, UserError
+from ttt_bench_ttt_mae.checkpoints import autoencoder, read
+from ttt_bench_ttt_mae.files import EMBEDDED, locate
+from ttt_bench_ttt_mae.transform import CROP, MEAN, STD, centre
+
+
+class MaskedAutoencoderBackbone(Backbone):
+    """`mae:vit-large`, or `mae:FILE` for a checkpoint of your own: encoder and decoder, no head.
+
+    Attributes:
+        model: a `MaskedAutoencoder`.
+    """
+
+    def __init__(self, argument: str, device: torch.device) -> None:
+        self._load(locate(argument), device)
+
+    def _load(self, path: Path, device: torch.device) -> None:
+        checkpoint = read(path)
+        self.model = autoencoder(checkpoint).to(device)
+        self.device = device
+        self.feature_dim = self.model.sizes.encoder.width
+        self.image_size = self.model.sizes.image
+        self.crop = float(checkpoint.about.get("crop", CROP))
+        self._transforms = cache(partial(centre, crop=self.crop))
+
+    @override
+    def preprocess(
+        self, image: Image.Image, size: int | None = None
+    ) -> Float[Tensor, "3 side side"]:
+        return self._transforms(size or self.image_size)(image)
+
+    @override
+    def encode_image(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        return self.model(pixels)[:, 0]
+
+    @override
+    def classifier(
+        self, class_names: Sequence[str], templates: Sequence[str]
+    ) -> Callable[[Tensor], Tensor]:
+        def none(features: Tensor) -> Tensor:
+            raise UserError("a masked autoencoder has no classification rule; bring a head")
+
+        return none
+
+    @override
+    def card(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights_hash(),
+            "dtype": "float32",
+            "activation": "GELU",
+            "transform": {
+                "size": self.image_size,
+                "resize": round(self.image_size / self.crop),
+                "interpolation": "bicubic",
+                "mean": list(MEAN),
+                "std": list(STD),
+            },
+        }
+
+
+class TinyMae(MaskedAutoencoderBackbone):
+    """`tiny-mae`: the embedded masked autoencoder, pretrained on CIFAR-10's training images."""
+
+    def __init__(self, argument: str, device: torch.device) -> None:
+        self._load(EMBEDDED / "tiny-mae.pth", device)

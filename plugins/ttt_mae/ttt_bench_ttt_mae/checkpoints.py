@@ -1,0 +1,220 @@
+"""Checkpoints: the authors' files, and ours, which have the same keys.
+
+A file is a dict whose `model` holds a state dict. Ours say beside it how many attention heads the
+blocks have (`heads`), which shapes alone do not tell, and what they were trained on (`about`).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttt_bench import UserError, read_checkpoint
+from ttt_bench_ttt_mae.model import (
+    Head,
+    LinearHead,
+    MaskedAutoencoder,
+    Sizes,
+    Tower,
+    ViTHead,
+)
+
+# Attention heads of the authors' models, by width (models_mae of both releases).
+RELEASED_HEADS = {
+    "encoder": {192: 6, 384: 12, 768: 12, 1024: 16, 1280: 16},
+    "decoder": {256: 8, 512: 16},
+    "classifier": {512: 16, 768: 12},
+}
+ENCODER = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+HEAD = "classifier_"
+# The linear head's entries as the authors save them, and as their model calls them.
+LINEAR = {
+    "head.0.running_mean": "bn.running_mean",
+    "head.0.running_var": "bn.running_var",
+    "head.1.weight": "head.weight",
+    "head.1.bias": "head.bias",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        state: names and tensors, all float32.
+        heads: attention heads of `encoder`, `decoder` and `classifier`, where the file says so.
+        about: what it was trained on, where the file says so.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    heads: Mapping[str, int] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self, name: str) -> Tensor:
+        """One tensor.
+
+        Raises:
+            UserError: the file has none of that name.
+        """
+        if name not in self.state:
+            raise UserError(f"{self.path}: holds no {name}, so it is not the file wanted here")
+        return self.state[name]
+
+    def tower(self, part: str, width: int, blocks: str) -> Tower:
+        """The blocks under the name `blocks`, counted; `part` is whose attention heads they have.
+
+        Raises:
+            UserError: nobody says how many heads.
+        """
+        pattern = re.compile(re.escape(blocks) + r"\.(\d+)\.")
+        numbers = {int(match[1]) for name in self.state if (match := pattern.match(name))}
+        heads = self.heads.get(part) or RELEASED_HEADS[part].get(width)
+        if not isinstance(heads, int) or heads < 1 or width % heads:
+            raise UserError(
+                f"{self.path}: does not say how many attention heads its {part} of width {width} "
+                f"has; save it with a dict `heads` beside `model`, as {{'{part}': NUMBER}}"
+            )
+        return Tower(width, max(numbers, default=-1) + 1, heads)
+
+    def only(self, *prefixes: str) -> dict[str, Tensor]:
+        """The entries whose names start so."""
+        return {name: value for name, value in self.state.items() if name.startswith(prefixes)}
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint; only tensors and plain values, nothing in the file is executed.
+
+    Raises:
+        UserError: there is no such file, or it holds no state dict.
+    """
+    content = read_checkpoint(path)
+    content = content if isinstance(content, dict) else {}
+    state = content.get("model")
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: holds no state dict under `model`; give a file of MAE or of ours")
+    return Checkpoint(
+        path,
+        {
+            str(name).removeprefix("module."): value.float()
+            for name, value in state.items()
+            if value.is_floating_point()
+        },
+        _dict(content.get("heads")),
+        _dict(content.get("about")),
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
+    """The encoder and decoder of a checkpoint such as `mae_pretrain_vit_large_full.pth`.
+
+    Raises:
+        UserError: an entry is missing or has another shape than the rest makes it.
+    """
+    kernel, positions = checkpoint.entry("patch_embed.proj.weight"), checkpoint.entry("pos_embed")
+    mask_token = checkpoint.entry("mask_token")
+    if kernel.ndim != 4 or positions.ndim != 3 or mask_token.ndim != 3:
+        raise UserError(f"{checkpoint.path}: its entries have not the shapes of an MAE's")
+    patch, grid = kernel.shape[-1], round((positions.shape[1] - 1) ** 0.5)
+    if grid**2 + 1 != positions.shape[1]:
+        raise UserError(
+            f"{checkpoint.path}: pos_embed has {positions.shape[1]} positions, which are no CLS "
+            "and a square grid"
+        )
+    sizes = Sizes(
+        image=grid * patch,
+        patch=patch,
+        encoder=checkpoint.tower("encoder", len(kernel), "blocks"),
+        decoder=checkpoint.tower("decoder", mask_token.shape[-1], "decoder_blocks"),
+    )
+    model = MaskedAutoencoder(sizes)
+    fill(model, checkpoint.only(*ENCODER, "mask_token", "decoder_"), checkpoint.path)
+    return model.eval().requires_grad_(False)
+
+
+def encoder_of(checkpoint: Checkpoint, like: MaskedAutoencoder) -> MaskedAutoencoder:
+    """A model like another one, its encoder's weights from a checkpoint.
+
+    Raises:
+        UserError: the file's encoder is missing or of another shape.
+    """
+    model = MaskedAutoencoder(like.sizes)
+    state = {k: v for k, v in like.state_dict().items() if not k.startswith(ENCODER)}
+    fill(model, {**state, **checkpoint.only(*ENCODER)}, checkpoint.path)
+    return model.eval().requires_grad_(False)
+
+
+def head(checkpoint: Checkpoint, model: MaskedAutoencoder) -> Head:
+    """The classification head of a checkpoint such as `prob_lr1e-3_wd.2_blk12_ep20.pth`.
+
+    Raises:
+        UserError: it has none, or one for tokens of another size or number than the model's.
+    """
+    features, state = model.sizes.encoder.width, checkpoint.only(HEAD)
+    if state:
+        width = len(checkpoint.entry(f"{HEAD}embed.weight"))
+        tower = checkpoint.tower("classifier", width, f"{HEAD}blocks")
+        classes = len(checkpoint.entry(f"{HEAD}pred.weight"))
+        result: Head = ViTHead(features, model.sizes.grid, tower, classes)
+        state = {name.removeprefix(HEAD): value for name, value in state.items()}
+    else:
+        own = {LINEAR.get(name, name): value for name, value in checkpoint.state.items()}
+        state = {name: own[name] for name in LINEAR.values() if name in own}
+        if "head.weight" not in state:
+            raise UserError(
+                f"{checkpoint.path}: holds no classification head (classifier_* or head.*); "
+                "make one with `ttt-bench ttt-mae train`"
+            )
+        result = LinearHead(features, len(state["head.weight"]))
+        state["bn.num_batches_tracked"] = torch.tensor(0)
+    fill(result, state, checkpoint.path, HEAD)
+    return result.eval().requires_grad_(False)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str = "") -> None:
+    """Load a state dict whose every entry must fit.
+
+    Raises:
+        UserError: naming the first entry that does not.
+    """
+    wanted = module.state_dict()
+    for name, value in wanted.items():
+        if name not in state:
+            raise UserError(f"{path}: holds no {prefix}{name}, which its other entries call for")
+        if state[name].shape != value.shape:
+            raise UserError(
+                f"{path}: {prefix}{name} has shape {list(state[name].shape)} where "
+                f"{list(value.shape)} is wanted"
+            )
+    unknown = sorted(set(state) - set(wanted))
+    if unknown:
+        raise UserError(f"{path}: holds {prefix}{unknown[0]}, which such a model has not")
+    module.load_state_dict(dict(state))
+
+
+def save(
+    path: Path,
+    about: Mapping[str, Any],
+    model: MaskedAutoencoder | None = None,
+    classifier: Head | None = None,
+) -> None:
+    """Write a model, a head or both under the authors' names."""
+    state, heads = {}, {}
+    if model is not None:
+        state.update(model.state_dict())
+        heads = {"encoder": model.sizes.encoder.heads, "decoder": model.sizes.decoder.heads}
+    if isinstance(classifier, ViTHead):
+        state.update({f"{HEAD}{name}": v for name, v in classifier.state_dict().items()})
+        heads["classifier"] = classifier.tower.heads
+    elif classifier is not None:
+        state.update({saved: classifier.state_dict()[name] for saved, name in LINEAR.items()})
+    state = {name: value.detach().cpu() for name, value in state.items()}
+    torch.save({"model": state, "heads": heads, "about": dict(about)}, path)

