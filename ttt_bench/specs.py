@@ -70,12 +70,14 @@ class DatasetSpec(Spec):
         backbones: the default backbone of each method family.
         source: where the images come from.
         licence: under which terms.
+        citation: the publication to cite, "" where there is none.
     """
 
     argument: str = ""
     backbones: Mapping[str, str]
     source: str
     licence: str
+    citation: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,8 @@ class Dataset(ABC):
         prompt: the single template.
         templates: the templates of the prompt ensemble.
         augmix: whether methods that draw views should draw AugMix ones.
+        imagenet_indices: for a model whose head has ImageNet-1k's 1000 outputs, which of them are
+            this dataset's classes; None where its classes are not ImageNet's.
         entries: every test image, in a fixed order, the groups one after another.
         training: labelled training images, for methods that learn before the test; often none.
     """
@@ -43,6 +45,7 @@ class Dataset(ABC):
     prompt: str = "a photo of a {}."
     templates: tuple[str, ...]
     augmix: bool = False
+    imagenet_indices: tuple[int, ...] | None = None
     entries: Sequence[Entry]
     training: Sequence[Entry] = ()
 

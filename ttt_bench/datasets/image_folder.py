@@ -9,6 +9,7 @@ from PIL import Image
 from typing_extensions import override
 
 from ttt_bench.datasets.base import Dataset, Entry
+from ttt_bench.datasets.on_disk import open_image
 from ttt_bench.errors import UserError
 
 NAMES_FILE = "classnames.txt"
@@ -71,11 +72,11 @@ class ImageFolder(Dataset):
 
     @override
     def open(self, index: int) -> Image.Image:
-        return _open(self._files[index][1])
+        return open_image(self._files[index][1])
 
     @override
     def open_training(self, index: int) -> Image.Image:
-        return _open(self._training_files[index][1])
+        return open_image(self._training_files[index][1])
 
     @override
     def card(self) -> dict[str, Any]:
@@ -101,11 +102,3 @@ def _images(root: Path, classes: list[str]) -> list[tuple[int, Path]]:
         for path in sorted((root / name).rglob("*"))
         if path.suffix.lower() in SUFFIXES
     ]
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from error

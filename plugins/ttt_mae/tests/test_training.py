@@ -109,8 +109,10 @@ def test_a_stopped_training_ends_like_an_undisturbed_one(train, monkeypatch):
 
 def test_only_training_images_are_opened(train, monkeypatch):
     opened = []
-    plain = image_folder._open
-    monkeypatch.setattr(image_folder, "_open", lambda path: (opened.append(path), plain(path))[1])
+    plain = image_folder.open_image
+    monkeypatch.setattr(
+        image_folder, "open_image", lambda path: (opened.append(path), plain(path))[1]
+    )
     train("pretrain", *TINY, *SMALL, "-o", "mae")
     train("train", "--recipe", "vit-probe", "-b", "mae:mae/model.pth", "--head", "linear", *SMALL,
           "-o", "probe")  # fmt: skip

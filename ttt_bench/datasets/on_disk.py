@@ -1,0 +1,135 @@
+"""Datasets that live in a folder: where they are looked for, and what is known of them."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import platformdirs
+from PIL import Image
+from typing_extensions import override
+
+from ttt_bench.datasets.base import Dataset
+from ttt_bench.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """A file with a stable public address.
+
+    Attributes:
+        hash: as `md5:HEX` or `sha256:HEX`, as its publisher states it; "" where none is stated.
+        size: in bytes.
+        folder: where in the dataset's folder it is unpacked, "" for the folder itself.
+    """
+
+    url: str
+    hash: str
+    size: int
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisition:
+    """How a dataset is had.
+
+    Attributes:
+        archives: what `data download` fetches and unpacks.
+        steps: what a person has to do, in words, for what cannot be fetched so.
+        gigabytes: on disk, about.
+    """
+
+    archives: tuple[Archive, ...] = ()
+    steps: tuple[str, ...] = ()
+    gigabytes: float
+
+
+class OnDisk(Dataset):
+    """A dataset in a folder of its own under a data root.
+
+    Attributes:
+        folders: the names its folder goes by, as in TPT's and CoOp's instructions and the
+            original's own; `data download` makes the first.
+        acquisition: how it is had.
+        root: its folder.
+    """
+
+    folders: ClassVar[tuple[str, ...]]
+    acquisition: ClassVar[Acquisition]
+    root: Path
+
+    @abstractmethod
+    def path(self, index: int) -> Path:
+        """The file of entry `index`."""
+
+    @override
+    def open(self, index: int) -> Image.Image:
+        return open_image(self.path(index))
+
+    def expected_counts(self) -> Mapping[str, int]:
+        """Known number of test images by class name or group, empty where it is not known."""
+        return {}
+
+    def found_counts(self) -> Mapping[str, int]:
+        """The same as found, under the same names."""
+        return {}
+
+    def problems(self) -> Iterator[str]:
+        """What `data verify` finds beyond what the constructor refuses, the worst first.
+
+        Counts against the known ones, then every so many an image decoded in full.
+        """
+        found = self.found_counts()
+        for name, count in self.expected_counts().items():
+            if found.get(name, 0) != count:
+                yield f"{self.root}: {found.get(name, 0)} images of {name}, {count} are known"
+        step = max(1, len(self.entries) // SAMPLED)
+        for index in range(0, len(self.entries), step):
+            try:
+                self.open(index)
+            except UserError as error:
+                yield str(error)
+
+
+# Images that `data verify` decodes, spread over the dataset.
+SAMPLED = 500
+
+
+def data_roots(data_root: Path | None) -> list[Path]:
+    """Folders that datasets are looked for in: the given one, TTT_BENCH_DATA, the user's own."""
+    given = [data_root] if data_root else []
+    variable = os.environ.get("TTT_BENCH_DATA")
+    named = [Path(variable)] if variable else []
+    return list(dict.fromkeys([*given, *named, platformdirs.user_data_path("ttt-bench")]))
+
+
+def find_folder(name: str, folders: tuple[str, ...], data_root: Path | None) -> Path:
+    """The first folder of one of these names in the data roots.
+
+    Raises:
+        UserError: there is none.
+    """
+    roots = data_roots(data_root)
+    for root in roots:
+        for folder in folders:
+            if (root / folder).is_dir():
+                return root / folder
+    raise UserError(
+        f"{name}: no folder {' or '.join(folders)} in {', '.join(map(str, roots))}; "
+        f"`ttt-bench data status {name}` says how to get it, --data-root where to look"
+    )
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode a file to RGB.
+
+    Raises:
+        UserError: it cannot be read; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from error
