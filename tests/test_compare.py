@@ -8,6 +8,8 @@ import pytest
 from scipy.stats import binom
 
 from ttt_bench.compare.statistics import paired, wilson
+from ttt_bench.metrics.accuracy import corruptions, mean_corruption
+from ttt_bench.records import Records
 
 METHODS = ("--method", "clip-zero-shot", "--method", "clip-ensemble")
 
@@ -32,12 +34,46 @@ def test_json(ttt, run_json):
     assert pair["difference"] == pytest.approx(a["top1"] - b["top1"])
 
 
+def test_mean_corruption_is_that_of_the_fifteen(run_json, records_of):
+    (run,) = run_json("--method", "clip-zero-shot", "--limit", 320)
+    groups = dict(run["groups"])
+    groups.pop("clean")
+    assert len(groups) == 15
+    assert run["mean_corruption"] == pytest.approx(sum(groups.values()) / 15)
+    assert list(run["corruptions"]) == sorted(groups)
+    (few,) = run_json("--method", "clip-zero-shot", "--limit", 10)
+    assert few["mean_corruption"] is None
+
+
+def test_corruptions_are_means_over_severities():
+    groups = ["fog@1", "fog@5", "fog@5", "snow@1", None]
+    n = len(groups)
+    records = Records(
+        sample_id=[str(i) for i in range(n)],
+        group=groups,
+        label=np.zeros(n, dtype=int),
+        prediction=np.array([0, 0, 1, 1, 0]),
+        confidence=np.ones(n),
+        step_predictions=None,
+        logits=np.zeros((n, 2)),
+        seconds=0.0,
+    )
+    assert corruptions(records) == {"fog": 75.0, "snow": 0.0}
+    assert mean_corruption(records) is None
+
+
 def test_text_and_markdown(ttt, run_json):
     run_json(*METHODS, "--limit", 40)
     code, out, _ = ttt("compare", "--format", "markdown")
     assert code == 0
     assert "| clip-zero-shot | tiny-clip | 40 |" in out
-    assert "mean of 15 corruptions" in out
+    table = next(part for part in out.split("**") if "brigh" in part)
+    header = [cell.strip() for cell in table.strip().splitlines()[0].strip("|").split("|")]
+    # The columns of the papers' ImageNet-C tables, as they print them.
+    assert " ".join(header) == (
+        "method backbone clean brigh cont defoc elast fog frost gauss glass impul jpeg motn pixel "
+        "shot snow zoom mean 15"
+    )
     code, out, _ = ttt("compare")
     assert code == 0
     assert "clip-ensemble" in out

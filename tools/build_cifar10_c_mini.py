@@ -25,20 +25,22 @@ SEVERITY = 5
 SEED = 0
 
 
-def corrupt_one(image: np.ndarray, name: str, seed: int) -> np.ndarray:
+def corrupt_one(image: np.ndarray, name: str, seed: int, severity: int = SEVERITY) -> np.ndarray:
     """One uint8 image `[32, 32, 3]` under one corruption, a function of its arguments alone."""
     np.random.seed(seed)
     # These two draw from a generator of their own.
     own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
-    return corrupt(image, severity=SEVERITY, corruption_name=name, **own)
+    return corrupt(image, severity=severity, corruption_name=name, **own)
 
 
-def corrupt_all(images: np.ndarray, name: str, indices: np.ndarray) -> np.ndarray:
+def corrupt_all(
+    images: np.ndarray, name: str, indices: np.ndarray, severity: int = SEVERITY
+) -> np.ndarray:
     """Every image under one corruption; the seed is that of the image's place in the test set."""
-    number = get_corruption_names().index(name)
+    number = get_corruption_names("all").index(name)
     return np.stack(
         [
-            corrupt_one(image, name, SEED + 100_000 * (number + 1) + int(index))
+            corrupt_one(image, name, SEED + 100_000 * (number + 1) + int(index), severity)
             for image, index in zip(images, indices, strict=True)
         ]
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.records import Records
 
 
@@ -30,6 +31,26 @@ def groups(records: Records) -> dict[str, float]:
     names = [name for name in dict.fromkeys(records.group) if name is not None]
     member = np.array(records.group, dtype=object)
     return {name: percent(records.correct[member == name]) for name in names}
+
+
+def corruptions(records: Records) -> dict[str, float]:
+    """Top-1 of each of ImageNet-C's corruptions that is there, the mean over its severities.
+
+    In the papers' order. Groups are called as the corruption, or `fog@3` for one severity of it.
+    """
+    found: dict[str, list[float]] = {}
+    for group, accuracy in groups(records).items():
+        found.setdefault(group.partition("@")[0], []).append(accuracy)
+    return {name: sum(found[name]) / len(found[name]) for name in SHORT_NAMES if name in found}
+
+
+def mean_corruption(records: Records) -> float | None:
+    """The mean over the 15 corruptions, None where one is missing; clean images are not in it.
+
+    Source: Gandelsman et al. 2022, table 1.
+    """
+    found = corruptions(records)
+    return sum(found.values()) / len(found) if len(found) == len(SHORT_NAMES) else None
 
 
 def percent(right: np.ndarray) -> float:

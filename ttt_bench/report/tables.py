@@ -78,30 +78,24 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
     names = list(dict.fromkeys(name for row in rows for name in row["groups"]))
     if not names:
         return None
-    corruptions: list[str] = [name for name in SHORT_NAMES if name in names]
-    others: list[str] = [name for name in names if name not in SHORT_NAMES]
-    if corruptions and len(others) <= 1:
-        shown = [*others, *corruptions]
+    corruptions = [c for c in SHORT_NAMES if any(c in row["corruptions"] for row in rows)]
+    if corruptions:
+        others = [name for name in names if name.partition("@")[0] not in SHORT_NAMES]
         lines = [
             [
                 _marked(row),
                 row["backbone"],
-                *(_percent(row["groups"].get(name)) for name in shown),
-                _percent(_mean_corruption(row)),
+                *(_percent(row["groups"].get(name)) for name in others),
+                *(_percent(row["corruptions"].get(name)) for name in corruptions),
+                _percent(row["mean_corruption"]),
             ]
             for row in rows
         ]
-        short = [SHORT_NAMES.get(name, name) for name in shown]
-        title = f"{dataset}, top-1 % by corruption"
-        return Grid(title, ["method", "backbone", *short, f"mean {len(SHORT_NAMES)}"], lines)
+        short = [SHORT_NAMES[name] for name in corruptions]
+        header = ["method", "backbone", *others, *short, f"mean {len(SHORT_NAMES)}"]
+        return Grid(f"{dataset}, top-1 % by corruption", header, lines)
     lines = [[name, *(_percent(row["groups"].get(name)) for row in rows)] for name in names]
     return Grid(f"{dataset}, top-1 % by group", ["group", *map(_marked, rows)], lines)
-
-
-def _mean_corruption(row: Summary) -> float | None:
-    """The mean over the 15 corruptions, None where one is missing; clean images are not in it."""
-    values = [row["groups"].get(name) for name in SHORT_NAMES]
-    return None if None in values else sum(values) / len(values)
 
 
 def pairs(found: Sequence[Mapping[str, Any]]) -> Grid:

@@ -1,0 +1,68 @@
+"""Choose how TTT-MAE is set for `tiny-mae`, on held-out training images.
+
+    python tools/choose_ttt_mae_preset.py
+
+The images are CIFAR-10 training images that fitted nothing, under the four corruptions that
+ImageNet-C's authors put aside for such choices (speckle noise, Gaussian blur, spatter, saturate) at
+severity 3. No test image is read.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from build_cifar10_c_mini import corrupt_all
+from cifar10 import read_train
+from imagecorruptions import get_corruption_names
+from PIL import Image
+from train_tiny_mae import FILES
+from ttt_bench_ttt_mae.adapters import TTTMAEConfig, make_optimizer
+from ttt_bench_ttt_mae.checkpoints import autoencoder, head, read
+from ttt_bench_ttt_mae.files import EMBEDDED
+from ttt_bench_ttt_mae.transform import to_pixels
+from ttt_bench_ttt_mae.tuning import tune
+
+COPIES = (32,)
+RATES = (1e-3, 5e-3, 2e-2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
+    parser.add_argument("--images", type=int, default=50, help="of each corruption")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    _, held_out = read_train(args.data)
+    chosen = np.random.default_rng(0).permutation(len(held_out.labels))[: args.images]
+    model = autoencoder(read(EMBEDDED / FILES["pretrain"]))
+    classifier = head(read(EMBEDDED / FILES["vit-probe"]), model)
+    corrupted = [
+        corrupt_all(held_out.images[chosen], name, chosen, severity=3)
+        for name in get_corruption_names("validation")
+    ]
+    images = [to_pixels()(Image.fromarray(image))[None] for part in corrupted for image in part]
+    labels = np.tile(held_out.labels[chosen], len(corrupted))
+    for copies, lr in product(COPIES, RATES):
+        config = TTTMAEConfig(copies=copies, lr=lr)
+        predicted, losses = [], []
+        for number, image in enumerate(images):
+            draws = torch.Generator().manual_seed(number)
+            masks = (torch.rand(copies, 64, generator=draws) for _ in range(config.steps))
+            loss, logits = tune(model, classifier, image, masks, make_optimizer(config))
+            predicted.append(logits.argmax(1).numpy())
+            losses.append(loss.numpy())
+        right = 100 * (np.array(predicted) == labels[:, None]).mean(0)
+        loss = np.mean(losses, axis=0)
+        print(
+            f"copies {copies} lr {lr:g}: before {right[0]:.1f} %, after {right[-1]:.1f} %, "
+            f"at steps 5, 10: {right[5]:.1f}, {right[10]:.1f}; "
+            f"loss {loss[0]:.3f} to {loss[-1]:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
