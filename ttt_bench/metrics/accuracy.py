@@ -17,13 +17,15 @@ def top5(records: Records) -> float:
     return percent((best == records.label[:, None]).any(axis=1))
 
 
-def oracle_top1(records: Records) -> float:
-    """Share of samples that were right after at least one step.
+def error(records: Records) -> float:
+    """Share of samples whose last prediction is wrong."""
+    return percent(~records.correct)
 
-    An upper bound that peeks at the labels: no rule that sees only the image can reach it by
-    right. For a method that does not iterate it equals top-1.
-    """
-    return percent(records.correct_at_any_step)
+
+def mean_per_class(records: Records) -> float:
+    """The mean over the classes that occur of the share of each that is right."""
+    shares = [percent(records.correct[records.label == c]) for c in np.unique(records.label)]
+    return float(np.mean(shares))
 
 
 def groups(records: Records) -> dict[str, float]:

@@ -3,20 +3,34 @@
 from ttt_bench.hookspecs import hookimpl
 from ttt_bench.specs import MetricSpec
 
-SUMMARIES = {
+ACCURACY = {
     "top1": "share of samples whose last prediction is right, percent",
     "top5": "share of samples whose label is among the five highest logits, percent",
+    "error": "share of samples whose last prediction is wrong, percent",
+    "mean_per_class": "mean over the classes of the share that is right, percent",
     "groups": "top-1 of each corruption or domain, percent",
     "corruptions": "top-1 of each of ImageNet-C's corruptions, over its severities, percent",
     "mean_corruption": "mean of those over all 15, percent; nothing where one is missing",
+}
+CALIBRATION = {
+    "ece": "expected calibration error over 15 bins, percentage points",
+    "nll": "mean negative log likelihood of the labels, nats",
+    "brier": "mean squared distance of the probabilities from the labels, 0 to 2",
+}
+STEPS = {
     "oracle_top1": "share of samples right after any step, percent: an upper bound with labels",
+    "oracle_gap": "what choosing the step by the labels would gain, percentage points",
+    "step_top1": "top-1 after each step, percent",
+    "changed": "predictions that changed from the first step to the last, and how, percent",
 }
 
 
 @hookimpl
 def ttt_bench_metrics() -> list[MetricSpec]:
-    """Accuracy, by sample, by group and over the steps."""
+    """Accuracy, calibration, and what happens over the steps."""
+    modules = {"accuracy": ACCURACY, "calibration": CALIBRATION, "steps": STEPS}
     return [
-        MetricSpec(name=name, summary=summary, code=f"ttt_bench.metrics.accuracy:{name}")
-        for name, summary in SUMMARIES.items()
+        MetricSpec(name=name, summary=summary, code=f"ttt_bench.metrics.{module}:{name}")
+        for module, summaries in modules.items()
+        for name, summary in summaries.items()
     ]

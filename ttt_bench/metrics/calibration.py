@@ -1,0 +1,53 @@
+"""How far the probabilities can be believed; all of them softmax of the reported logits."""
+
+import numpy as np
+from scipy.special import log_softmax
+
+from ttt_bench.metrics.accuracy import percent
+from ttt_bench.records import Records
+
+BINS = 15
+
+
+def ece(records: Records) -> float:
+    """Expected calibration error over 15 equal bins of confidence, in percentage points.
+
+    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
+    """
+    return sum(
+        share * abs(accuracy - confidence)
+        for share, accuracy, confidence in reliability(records)
+        if share
+    )
+
+
+def reliability(records: Records) -> list[tuple[float, float, float]]:
+    """For each bin of confidence: its share of the samples (0 to 1), accuracy, mean confidence.
+
+    Both in percent; nan where a bin is empty. A confidence on an edge is in the bin below it.
+    """
+    confidence = records.confidence.astype(np.float64)
+    edges = np.linspace(0, 1, BINS + 1)
+    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
+    result = []
+    for number in range(BINS):
+        member = bins == number
+        if member.any():
+            accuracy = percent(records.correct[member])
+            result.append((member.mean(), accuracy, 100 * confidence[member].mean()))
+        else:
+            result.append((0.0, float("nan"), float("nan")))
+    return result
+
+
+def nll(records: Records) -> float:
+    """Mean negative log likelihood of the labels, in nats."""
+    log_p = log_softmax(records.logits.astype(np.float64), axis=1)
+    return float(-log_p[np.arange(len(records)), records.label].mean())
+
+
+def brier(records: Records) -> float:
+    """Mean squared distance of the probabilities from the labels, 0 to 2 (Brier 1950)."""
+    p = np.exp(log_softmax(records.logits.astype(np.float64), axis=1))
+    p[np.arange(len(records)), records.label] -= 1
+    return float(np.square(p).sum(axis=1).mean())
