@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from ttt_bench.compare.statistics import paired, wilson
+from ttt_bench.compare.published import beside
+from ttt_bench.compare.runs import averages
+from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.metrics.accuracy import corruptions, mean_corruption
 from ttt_bench.records import Records
+from ttt_bench.references.apm_paper import tables
 
 METHODS = ("--method", "clip-zero-shot", "--method", "clip-ensemble")
 
@@ -105,7 +108,9 @@ def test_mcnemar_is_the_exact_binomial_test():
     result = paired(mine, theirs)
     assert result["p_mcnemar"] == pytest.approx(2 * binom.cdf(2, 11, 0.5))
     assert result["difference"] == pytest.approx(100 * 7 / 41)
-    assert paired(mine, mine) == {"difference": 0, "ci95": [0, 0], "p_mcnemar": 1, "n": 41}
+    assert (result["wrong_to_right"], result["right_to_wrong"]) == (9, 2)
+    same = paired(mine, mine)
+    assert (same["difference"], same["ci95"], same["p_mcnemar"]) == (0, [0, 0], 1)
 
 
 def test_bootstrap_interval_covers_the_truth_at_its_rate():
@@ -123,3 +128,80 @@ def test_bootstrap_interval_covers_the_truth_at_its_rate():
 def test_bootstrap_is_seeded():
     mine, theirs = np.arange(50) % 2 == 0, np.arange(50) % 3 == 0
     assert paired(mine, theirs) == paired(mine, theirs)
+
+
+def test_holm_is_the_published_procedure():
+    """Holm 1979: multiply the ascending p-values by n, n - 1, ... and keep them ascending."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+    # Reject at 5 % exactly where stepping down by hand does.
+    p = np.random.default_rng(0).random(20) ** 3
+    rejected, order = set(), np.argsort(p)
+    for rank, place in enumerate(order):
+        if p[place] * (20 - rank) > 0.05:
+            break
+        rejected.add(int(place))
+    assert {i for i, corrected in enumerate(holm(list(p))) if corrected <= 0.05} == rejected
+
+
+def test_averages_are_over_all_datasets_or_absent():
+    def row(method: str, dataset: str, top1: float) -> dict:
+        return {"method": method, "backbone": "b", "dataset": dataset, "top1": top1}
+
+    rows = [row("a", "imagenet", 60.0), row("a", "imagenet-a", 40.0), row("a", "imagenet-r", 20.0)]
+    found = averages([*rows, row("b", "imagenet-a", 50.0)])
+    assert found[0] == {"method": "a", "backbone": "b", "mean": 40.0, "ood_mean": 30.0}
+    assert found[1]["mean"] is None
+    assert found[1]["ood_mean"] is None
+
+
+FORMATS = {
+    "latex": ["\\toprule", "\\textbf{", "% oracle"],
+    "csv": ["method,backbone,n,top-1 %", "# pairs"],
+    "html": ["<table>", '<th scope="col">method</th>', "<b>"],
+    "text": ["top-1 %", "p (Holm)"],
+}
+
+
+def test_every_format_holds_the_same_numbers(ttt, run_json):
+    runs = run_json(*METHODS, "--limit", 48)
+    for style, wanted in FORMATS.items():
+        code, out, err = ttt("compare", "--format", style)
+        assert code == 0, err
+        assert all(text in out for text in wanted), (style, out)
+        assert all(f"{run['top1']:.1f}" in out for run in runs), style
+
+
+def test_published_numbers_stand_beside_and_say_what_differs(ttt, run_json):
+    run_json("--method", "clip-zero-shot", "--limit", 320)
+    code, out, _ = ttt("compare", "--reference", "apm-paper", "--format", "json")
+    (row,) = json.loads(out)["rows"]
+    own = row["reference"]
+    assert (own["published"], own["recomputed"]) == (42.1, pytest.approx(44.193, abs=1e-3))
+    assert own["difference"] == pytest.approx(row["mean_corruption"] - 42.1)
+    assert not own["same_protocol"]
+    assert own["differs"] == [
+        "dataset imagenet-c:@5",
+        "backbone OpenCLIP ViT-L/14",
+        "n 50000",
+    ]
+    code, out, _ = ttt("compare", "--reference", "apm-paper")
+    assert code == 0
+    for text in ("50.3", "49.7 ≠", "42.1", "44.2 ≠", "backbone OpenCLIP ViT-L/14"):
+        assert text in out
+    code, _, err = ttt("compare", "--reference", "apm-papr")
+    assert code == 2
+    assert "apm-paper" in err
+
+
+def test_the_same_protocol_is_recognised():
+    row = {"method": "tpt", "backbone": "open_clip:ViT-B-16/openai", "dataset": "imagenet-a",
+           "n": 7500, "top1": 54.0, "groups": {}, "mean_corruption": None}  # fmt: skip
+    own = beside(row, tables())
+    assert own is not None
+    assert own["same_protocol"]
+    assert own["published"] == 54.7
+    assert own["difference"] == pytest.approx(-0.7)
+    assert beside({**row, "n": 100}, tables())["differs"] == ["n 7500"]
+    assert beside({**row, "method": "mirror"}, tables()) is None

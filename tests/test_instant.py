@@ -39,6 +39,9 @@ MAIN = "from ttt_bench.cli import main; main()"
         (MAIN, ["list", "methods"]),
         (MAIN, ["list", "plugins", "--format", "json"]),
         (MAIN, ["show", "cifar10-c-mini"]),
+        (MAIN, ["data", "--help"]),
+        (MAIN, ["report", "--help"]),
+        (MAIN, ["plot", "--help"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -28,7 +28,7 @@ from ttt_bench import Dataset, Entry
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 
 # So short a training wants a higher rate and larger crops than the papers' recipes.
-EPOCHS = {"pretrain": 30, "vit-probe": 12, "fine-tune": 5, "joint-train": 5}
+EPOCHS = {"pretrain": 30, "vit-probe": 12, "fine-tune": 5, "joint-train": 3}
 RATE = {"pretrain": 1.5e-3, "vit-probe": 2e-3, "fine-tune": 1e-3, "joint-train": 1e-3}
 BATCH = {"pretrain": 256, "vit-probe": 128, "fine-tune": 128, "joint-train": 128}
 MIN_CROP, WARM_UP, SEED = 0.4, 1, 0

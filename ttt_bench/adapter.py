@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ttt_bench import cost
-from ttt_bench.backbones.base import Backbone, Classifier
+from ttt_bench.backbones.base import Backbone, Classifier, head_outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +78,8 @@ class Task:
         prompt: the dataset's single template, "a photo of a {}."
         templates: the dataset's list of templates for prompt ensembling.
         augmix: whether the dataset asks for AugMix views (the fine-grained ones do).
+        imagenet_indices: which of ImageNet-1k's 1000 classes these are, in the order of the logits;
+            None where they are not ImageNet's.
     """
 
     def __init__(
@@ -86,13 +89,14 @@ class Task:
         prompt: str,
         templates: Sequence[str],
         augmix: bool = False,
+        imagenet_indices: Sequence[int] | None = None,
     ) -> None:
         self.backbone = backbone
         self.augmix = augmix
         self.class_names = tuple(class_names)
         self.prompt = prompt
         self.templates = tuple(templates)
-        self._classifier = self.classifier([prompt])
+        self.imagenet_indices = None if imagenet_indices is None else tuple(imagenet_indices)
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +112,10 @@ class Task:
 
     @torch.no_grad()
     def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
-        """The frozen backbone's raw (not normalized) image features; its cost is the teacher's."""
+        """The frozen backbone's raw (not normalized) image features; its cost is the teacher's.
+
+        Those of a backbone that the method has changed come from `task.backbone.encode_image`.
+        """
         with cost.phase("teacher"):
             return self.in_fixed_groups(self.backbone.encode_image, self.pixels(samples))
 
@@ -135,12 +142,28 @@ class Task:
 
         A rule maps features `[... dim]` to logits `[... classes]`: scaled cosine to the class
         text features for a dual encoder, the model's own head for a classifier.
+
+        Raises:
+            UserError: the backbone has no rule for these classes.
         """
-        return self.backbone.classifier(self.class_names, templates)
+        return self.backbone.classifier(self.class_names, templates, self.imagenet_indices)
+
+    @cached_property
+    def rule(self) -> Classifier:
+        """The backbone's own rule with the dataset's single prompt."""
+        return self.classifier([self.prompt])
 
     def logits(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch classes"]:
-        """The backbone's own rule with the dataset's single prompt."""
-        return self._classifier(features)
+        """What `rule` says of features."""
+        return self.rule(features)
+
+    def head_outputs(self, outputs: int) -> list[int]:
+        """Which outputs of the method's own trained head are this task's classes, in their order.
+
+        Raises:
+            UserError: the head has not one output for each class, nor ImageNet-1k's 1000.
+        """
+        return head_outputs("the method's", outputs, len(self.class_names), self.imagenet_indices)
 
 
 class AdapterConfig(BaseModel):
@@ -158,9 +181,14 @@ class Adapter(ABC, Generic[ConfigT]):
     What `adapt` returns for a sample may depend on the sample, its stream and what `setup` made,
     and on nothing else: not on its neighbours, and not on what ran before. Where rounding could
     tell how many samples came together, compute each of them in shapes that do not depend on it.
+
+    Attributes:
+        uses_rule: whether it classifies by the backbone's own rule, which is then made, or refused,
+            before `setup`; a method with a head of its own says False.
     """
 
     Config: ClassVar[type[Any]] = AdapterConfig
+    uses_rule: ClassVar[bool] = True
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

@@ -22,7 +22,7 @@ from ttt_bench.specs import (
 )
 
 ENTRY_POINT_GROUP = "ttt_bench"
-BUILT_IN = ("baselines", "backbones", "datasets", "engine", "metrics")
+BUILT_IN = ("baselines", "backbones", "datasets", "engine", "metrics", "references")
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -92,7 +92,7 @@ class Shelf(Mapping[str, Registered[SpecT]], Generic[SpecT]):
         if base not in self:
             raise unknown(self.what, name, self, hint=f"see `ttt-bench list {self.what}s`")
         wanted = getattr(self[base].spec, "argument", "")
-        if wanted and not argument:
+        if wanted and not argument and not wanted.startswith("["):
             raise UserError(f"{self.what} {base!r} needs an argument: write {base}:{wanted}")
         if colon and not wanted:
             raise UserError(f"{self.what} {base!r} takes no argument; write {base}")

@@ -66,7 +66,8 @@ class DatasetSpec(Spec):
     """A dataset. `code` names a `Dataset` subclass.
 
     Attributes:
-        argument: what stands after the colon in `name:ARGUMENT`, "" where nothing does.
+        argument: what stands after the colon in `name:ARGUMENT`, "" where nothing does, in square
+            brackets where nothing need do.
         backbones: the default backbone of each method family.
         source: where the images come from.
         licence: under which terms.

@@ -1,1 +1,1 @@
-"""Backbones: open_clip models and the embedded tiny-clip."""
+"""Backbones: open_clip models, the embedded tiny-clip, and timm classifiers."""

@@ -3,12 +3,17 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+
+from ttt_bench.errors import UserError
+
+IMAGENET_CLASSES = 1000
 
 Classifier = Callable[[Float[Tensor, "*batch dim"]], Float[Tensor, "*batch classes"]]
 
@@ -21,7 +26,10 @@ class Backbone(ABC):
         device: where it is.
         feature_dim: D, the size of an image feature.
         image_size: S, the side in pixels of its input.
+        takes_weights: whether it can be loaded from a local file of weights.
     """
+
+    takes_weights: ClassVar[bool] = False
 
     model: nn.Module
     device: torch.device
@@ -33,8 +41,16 @@ class Backbone(ABC):
     group: ClassVar[int] = 32
 
     @abstractmethod
-    def __init__(self, argument: str, device: torch.device) -> None:
-        """Load the model that `argument` names (the part after the colon) onto `device`."""
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
+        """Load the model that `argument` names (the part after the colon) onto `device`.
+
+        Args:
+            weights: a file to take in place of the published weights; None for a backbone that does
+                not take any.
+
+        Raises:
+            UserError: there is no such model, or its weights cannot be had.
+        """
 
     @abstractmethod
     def preprocess(
@@ -49,8 +65,22 @@ class Backbone(ABC):
         """Raw image features, before any normalization."""
 
     @abstractmethod
-    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Classifier:
-        """The rule from features to logits; templates matter to models with a text tower only."""
+    def classifier(
+        self,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        imagenet_indices: Sequence[int] | None = None,
+    ) -> Classifier:
+        """The rule from features to logits, in the order of the class names.
+
+        Args:
+            templates: of prompts; a model with a text tower makes its rule of them.
+            imagenet_indices: which of ImageNet-1k's 1000 classes these are, None where they are not
+                ImageNet's; a model with a head picks its outputs by them.
+
+        Raises:
+            UserError: the model has no rule for these classes.
+        """
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
@@ -76,3 +106,26 @@ class Backbone(ABC):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def head_outputs(
+    whose: str, outputs: int, classes: int, imagenet_indices: Sequence[int] | None
+) -> list[int]:
+    """Which outputs of a trained head are a dataset's classes, in the dataset's order.
+
+    Args:
+        whose: the head's owner, for the message.
+        imagenet_indices: which of ImageNet-1k's 1000 classes the dataset's are, None where they are
+            not ImageNet's.
+
+    Raises:
+        UserError: the head has not one output for each class, nor ImageNet-1k's.
+    """
+    if imagenet_indices is not None and outputs == IMAGENET_CLASSES:
+        return list(imagenet_indices)
+    if outputs == classes:
+        return list(range(outputs))
+    raise UserError(
+        f"{whose} head has {outputs} outputs, the dataset has {classes} classes; "
+        "take a dataset of the head's classes, or weights with a head for these"
+    )

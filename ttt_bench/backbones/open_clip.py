@@ -1,8 +1,6 @@
 """Dual encoders of open_clip: any architecture and pretrained tag, and the embedded tiny-clip."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -20,37 +18,56 @@ from typing_extensions import override
 
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.base import Backbone, Classifier
+from ttt_bench.backbones.quiet import quiet
+from ttt_bench.backbones.weights_file import load_weights
 from ttt_bench.errors import UserError, unknown
 
 
 class OpenClipBackbone(Backbone):
     """`open_clip:ARCHITECTURE/TAG`, such as `open_clip:ViT-B-16/openai`.
 
-    Weights come through open_clip, which checks their published hash, and are kept in float32.
+    Weights come through open_clip, which checks their published hash, and are kept in float32. With
+    a file of weights the tag still says the activation and the transform, and may be left out.
     """
 
-    def __init__(self, argument: str, device: torch.device) -> None:
+    takes_weights = True
+
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         architecture, _, tag = argument.partition("/")
         if architecture not in open_clip.list_models():
             raise unknown("open_clip architecture", architecture, open_clip.list_models())
         tags = open_clip.list_pretrained_tags_by_model(architecture)
-        if tag not in tags:
+        if tag not in tags and (tag or weights is None):
             raise unknown(f"pretrained tag of {architecture}", tag, tags)
+        published = open_clip.get_pretrained_cfg(architecture, tag)
         # OpenAI's weights were trained with QuickGELU; open_clip only warns when it is missing.
-        quick = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+        quick = published.get("quick_gelu", False)
         try:
-            with _quiet():
-                model = open_clip.create_model(
-                    architecture, pretrained=tag, force_quick_gelu=quick, require_pretrained=True
-                )
+            with quiet():
+                if weights is None:
+                    model = open_clip.create_model(
+                        architecture,
+                        pretrained=tag,
+                        force_quick_gelu=quick,
+                        require_pretrained=True,
+                    )
+                else:
+                    model = open_clip.create_model(
+                        architecture,
+                        force_quick_gelu=quick,
+                        force_preprocess_cfg=published,
+                        pretrained_text=False,
+                    )
+                tokenizer = open_clip.get_tokenizer(architecture)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"open_clip:{argument}: the weights could not be had ({error}); "
                 "they are downloaded once, so run this with a network or copy open_clip's cache"
             ) from error
-        if quick != any(isinstance(module, QuickGELU) for module in model.modules()):
+        if tag and quick != any(isinstance(module, QuickGELU) for module in model.modules()):
             raise UserError(f"open_clip:{argument}: its weights and its activation do not fit")
-        self._adopt(model, open_clip.get_tokenizer(architecture), device)
+        self._matched = load_weights(model, weights) if weights else {}
+        self._adopt(model, tokenizer, device)
 
     def _adopt(self, model: nn.Module, tokenizer: Any, device: torch.device) -> None:
         self.model = model.to(device).eval().requires_grad_(False)
@@ -99,7 +116,12 @@ class OpenClipBackbone(Backbone):
         return F.normalize(torch.stack(means), dim=-1)
 
     @override
-    def classifier(self, class_names: Sequence[str], templates: Sequence[str]) -> Classifier:
+    def classifier(
+        self,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        imagenet_indices: Sequence[int] | None = None,
+    ) -> Classifier:
         text = self.class_features(class_names, templates)
         scale = self._clip.logit_scale.exp()
 
@@ -115,6 +137,7 @@ class OpenClipBackbone(Backbone):
         quick = any(isinstance(module, QuickGELU) for module in self.model.modules())
         return {
             "weights": self.weights_hash(),
+            **self._matched,
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "activation": "QuickGELU" if quick else "GELU",
             "transform": {
@@ -131,21 +154,13 @@ class TinyClip(OpenClipBackbone):
     `ttt_bench.backbones.tiny_clip.tower` has told timm of the image tower.
     """
 
-    def __init__(self, argument: str, device: torch.device) -> None:
+    takes_weights = False
+
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         from ttt_bench.backbones.tiny_clip import tower  # noqa: F401  (registers with timm)
 
         folder = f"local-dir:{Path(tiny_clip.__file__).parent}"
-        with _quiet():
+        with quiet():
             model = open_clip.create_model(folder, require_pretrained=True)
+            self._matched = {}
             self._adopt(model, open_clip.get_tokenizer(folder), device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip and its hub narrate; what went wrong is said once, by the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -8,7 +8,7 @@ DUAL_ENCODER: frozenset[Capability] = frozenset({"image_features", "text_tower"}
 
 @hookimpl
 def ttt_bench_backbones() -> list[BackboneSpec]:
-    """The embedded dual encoder and everything open_clip has weights for."""
+    """The embedded dual encoder, everything open_clip has weights for, and timm's classifiers."""
     return [
         BackboneSpec(
             name="tiny-clip",
@@ -22,5 +22,11 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             summary="any open_clip model and pretrained tag, as open_clip:ViT-B-16/openai",
             code="ttt_bench.backbones.open_clip:OpenClipBackbone",
             gives=DUAL_ENCODER,
+        ),
+        BackboneSpec(
+            name="timm",
+            argument="NAME",
+            summary="any timm classifier, its own head as the rule, as timm:resnet50.a1_in1k",
+            code="ttt_bench.backbones.timm_classifier:TimmBackbone",
         ),
     ]

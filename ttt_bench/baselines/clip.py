@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+from ttt_bench.baselines.source import Source
 
 
-class ZeroShot(Adapter[AdapterConfig]):
+class ZeroShot(Source):
     """`clip-zero-shot`: scaled cosine to the text features of one prompt per class."""
-
-    @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
-        return [Prediction(self.task.logits(f)) for f in self.task.encode_image(samples)]
 
 
 class Ensemble(Adapter[AdapterConfig]):

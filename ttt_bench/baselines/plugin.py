@@ -8,8 +8,13 @@ CLIP = "Radford et al. 2021, Learning Transferable Visual Models From Natural La
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """Zero-shot CLIP with one prompt and with an ensemble of prompts."""
+    """The unadapted model; zero-shot CLIP with one prompt and with an ensemble of prompts."""
     return [
+        AdapterSpec(
+            name="source",
+            summary="the frozen backbone with its own classification rule, whatever it is",
+            code="ttt_bench.baselines.source:Source",
+        ),
         AdapterSpec(
             name="clip-zero-shot",
             summary="the frozen dual encoder with the dataset's single prompt",

@@ -13,7 +13,10 @@ from ttt_bench.errors import UserError, unknown
 
 COMMANDS = {
     "compare": "compare",
+    "data": "data",
     "list": "list_command",
+    "plot": "plot",
+    "report": "report",
     "run": "run",
     "show": "show",
 }

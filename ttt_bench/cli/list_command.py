@@ -62,4 +62,6 @@ def command(kind: str, format_: str) -> None:
 
 def _typed(spec: object) -> str:
     argument = getattr(spec, "argument", "")
+    if argument.startswith("["):
+        return f"{spec.name}[:{argument[1:]}"  # pyright: ignore
     return f"{spec.name}:{argument}" if argument else spec.name  # pyright: ignore

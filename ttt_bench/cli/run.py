@@ -12,6 +12,7 @@ from ttt_bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from ttt_bench import Backbone
+    from ttt_bench.engine.run import Loaded
 
 
 def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
@@ -68,6 +69,8 @@ def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 @click.option("--method", "-m", multiple=True, required=True, help="A method; may be repeated.")
 @click.option("--dataset", "-d", multiple=True, required=True, help="A dataset; may be repeated.")
 @click.option("--backbone", "-b", help="Instead of the default of dataset and method.")
+@click.option("--weights", type=click.Path(dir_okay=False, path_type=Path),
+              help="File of weights for --backbone: safetensors or torch.")  # fmt: skip
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="TTT_BENCH_DATA",
               help="Where datasets are looked for.  [env: TTT_BENCH_DATA]")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="So many samples, spread evenly.")
@@ -82,6 +85,10 @@ def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
               show_default=True, help="Where to compute.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True,
               help="Samples a method gets at once; changes speed, never a prediction.")  # fmt: skip
+@click.option("--decoders", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Processes that decode images; changes speed, never a prediction.")  # fmt: skip
+@click.option("--no-feature-cache", is_flag=True,
+              help="Do not keep the backbone's features on disk.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, help="Who works off the chunks.")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for the runs, as OUTPUT/DATASET/METHOD.  [default: a folder of its own "
@@ -92,12 +99,15 @@ def command(
     method: tuple[str, ...],
     dataset: tuple[str, ...],
     backbone: str | None,
+    weights: Path | None,
     data_root: Path | None,
     limit: int | None,
     seed: int,
     set_: tuple[str, ...],
     device: str,
     batch_size: int,
+    decoders: int,
+    no_feature_cache: bool,
     executor: str,
     output: Path | None,
     format_: str,
@@ -142,6 +152,9 @@ def command(
             data_root=data_root,
             output=output,
             executor=executor,
+            weights=weights,
+            feature_cache=not no_feature_cache,
+            decoders=decoders,
         )
         for data in datasets
         for name in methods
@@ -151,7 +164,7 @@ def command(
     for request in requests:
         spec, chosen = check(request)
         resolve_config(spec, chosen, request.overrides)
-    backbones: dict[str, Backbone] = {}
+    backbones: dict[Loaded, Backbone] = {}
     prepared = [prepare(request, backbones) for request in requests]
     with Progress() as progress:
         plugins.manager.register(progress, name="progress")
@@ -162,7 +175,8 @@ def command(
     if format_ == "json":
         click.echo(json.dumps({"runs": runs}, indent=2))
     else:
-        from ttt_bench.report.tables import notes, result_grids, show
+        from ttt_bench.report.render import show
+        from ttt_bench.report.tables import notes, result_grids
 
         show(result_grids(runs), "text", notes(runs))
         for run in runs:

@@ -1,12 +1,13 @@
 """Reading finished runs and putting those that may stand together into columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from ttt_bench.compare.statistics import paired, wilson
+from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.engine.summary import summarize
 from ttt_bench.errors import UserError
 from ttt_bench.protocol import Card, differences
@@ -18,6 +19,7 @@ class FinishedRun:
     """A run read back from its folder."""
 
     path: Path
+    manifest: dict[str, Any]
     card: Card
     records: Records
     summary: dict[str, Any]
@@ -49,7 +51,7 @@ def _read(folder: RunFolder) -> FinishedRun:
     card = folder.card()
     records = folder.read_records()
     summary = summarize(card, records, folder.read_json("cost.json"))
-    return FinishedRun(folder.path, card, records, summary)
+    return FinishedRun(folder.path, folder.manifest(), card, records, summary)
 
 
 def columns(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
@@ -92,7 +94,37 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
                     "row_differences": _row_differences(mine.card, theirs.card),
                 }
             )
-    return {"rows": rows, "pairs": pairs}
+    corrected = holm([pair["p_mcnemar"] for pair in pairs])
+    pairs = [{**pair, "p_holm": p} for pair, p in zip(pairs, corrected, strict=True)]
+    return {"rows": rows, "pairs": pairs, "averages": averages(rows)}
+
+
+def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each method and backbone the mean top-1 over the datasets, where it has all of them.
+
+    `mean` is over all datasets of the comparison, `ood_mean` over those but `imagenet` (Shu et al.
+    2022, table 1); None where a dataset is missing or there is only one.
+    """
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        scores.setdefault((row["method"], row["backbone"]), {})[row["dataset"]] = row["top1"]
+    shifted = [name for name in datasets if name != "imagenet"]
+
+    def mean(own: Mapping[str, float], wanted: list[str]) -> float | None:
+        if len(wanted) < 2 or not set(wanted) <= set(own):
+            return None
+        return fmean(own[name] for name in wanted)
+
+    return [
+        {
+            "method": method,
+            "backbone": backbone,
+            "mean": mean(own, datasets),
+            "ood_mean": mean(own, shifted) if shifted != datasets else None,
+        }
+        for (method, backbone), own in scores.items()
+    ]
 
 
 def _names(run: FinishedRun) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Intervals and tests for accuracies, all from scipy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ def paired(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
     Returns:
         `difference` in percentage points (mine - theirs), its 95 % percentile bootstrap interval
-        `ci95` over samples (seeded), the exact McNemar `p_mcnemar`, and `n`.
+        `ci95` over samples (seeded), the exact McNemar `p_mcnemar`, the flips from theirs to mine
+        `wrong_to_right` and `right_to_wrong`, and `n`.
     """
     gains = mine.astype(float) - theirs.astype(float)
     won, lost = int((gains > 0).sum()), int((gains < 0).sum())
@@ -35,5 +37,17 @@ def paired(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
         "difference": float(100 * gains.mean()),
         "ci95": [float(q) for q in np.percentile(differences, [tail, 100 - tail])],
         "p_mcnemar": float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+        "wrong_to_right": won,
+        "right_to_wrong": lost,
         "n": len(gains),
     }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for being several, by the step-down method of Holm (1979)."""
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected

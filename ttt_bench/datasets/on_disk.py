@@ -21,14 +21,17 @@ class Archive:
 
     Attributes:
         hash: as `md5:HEX` or `sha256:HEX`, as its publisher states it; "" where none is stated.
-        size: in bytes.
-        folder: where in the dataset's folder it is unpacked, "" for the folder itself.
+        size: in bytes, about: for the check of the free disk and for the user to know.
+        folder: where in the dataset's folder it is unpacked, "" for the folder itself. A named
+            folder that exists already counts as this archive unpacked, so no two share one.
+        inner: the folder within the archive that is taken, "" for all there is.
     """
 
     url: str
     hash: str
     size: int
     folder: str = ""
+    inner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,10 @@ class Acquisition:
     archives: tuple[Archive, ...] = ()
     steps: tuple[str, ...] = ()
     gigabytes: float
+
+
+class MissingDataError(UserError):
+    """A dataset of which nothing was found, as against one that does not fit."""
 
 
 class OnDisk(Dataset):
@@ -85,15 +92,18 @@ class OnDisk(Dataset):
         for name, count in self.expected_counts().items():
             if found.get(name, 0) != count:
                 yield f"{self.root}: {found.get(name, 0)} images of {name}, {count} are known"
-        step = max(1, len(self.entries) // SAMPLED)
-        for index in range(0, len(self.entries), step):
+        for index in self.sampled():
             try:
                 self.open(index)
             except UserError as error:
                 yield str(error)
 
+    def sampled(self) -> range:
+        """Indices of the images that `problems` decodes, spread evenly over the entries."""
+        return range(0, len(self.entries), max(1, len(self.entries) // SAMPLED))
 
-# Images that `data verify` decodes, spread over the dataset.
+
+# Images that `data verify` decodes, about.
 SAMPLED = 500
 
 
@@ -109,14 +119,14 @@ def find_folder(name: str, folders: tuple[str, ...], data_root: Path | None) -> 
     """The first folder of one of these names in the data roots.
 
     Raises:
-        UserError: there is none.
+        MissingDataError: there is none.
     """
     roots = data_roots(data_root)
     for root in roots:
         for folder in folders:
             if (root / folder).is_dir():
                 return root / folder
-    raise UserError(
+    raise MissingDataError(
         f"{name}: no folder {' or '.join(folders)} in {', '.join(map(str, roots))}; "
         f"`ttt-bench data status {name}` says how to get it, --data-root where to look"
     )
@@ -131,5 +141,7 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; the dataset is not complete") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from error

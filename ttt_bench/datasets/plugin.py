@@ -1,12 +1,13 @@
 """The built-in datasets, registered like any other plugin's."""
 
+from ttt_bench.datasets import plugin_coop, plugin_imagenet
 from ttt_bench.hookspecs import hookimpl
 from ttt_bench.specs import DatasetSpec
 
 
 @hookimpl
 def ttt_bench_datasets() -> list[DatasetSpec]:
-    """The embedded corruption set and folders of anybody's own images."""
+    """The embedded corruption set, anybody's own images, and the datasets of the papers."""
     return [
         DatasetSpec(
             name="cifar10-c-mini",
@@ -25,4 +26,6 @@ def ttt_bench_datasets() -> list[DatasetSpec]:
             source="the folder",
             licence="yours to know",
         ),
+        *plugin_imagenet.specs(),
+        *plugin_coop.specs(),
     ]

@@ -22,8 +22,13 @@ def describe(device: str) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": device_name(device),
     }
+
+
+def device_name(device: str) -> str:
+    """The GPU's product name, or the kind of another device."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _git_commit() -> str | None:

@@ -27,5 +27,6 @@ class LocalExecutor(Executor):
 
     @override
     def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
-        for chunk in chunks:
-            yield chunk, worker.run(chunk)
+        with worker.expecting(chunks):
+            for chunk in chunks:
+                yield chunk, worker.run(chunk)

@@ -20,14 +20,26 @@ def load_dataset(name: str, data_root: Path | None = None) -> Dataset:
     return spec.load()(name.partition(":")[2], data_root)
 
 
-def load_backbone(name: str, device: str = "auto") -> Backbone:
-    """The backbone a name stands for, on a device.
+def backbone_type(name: str, weights: Path | None = None) -> type[Backbone]:
+    """The class of the backbone a name stands for.
 
     Raises:
-        UserError: there is none of that name, or its weights are missing.
+        UserError: there is none of that name, or it takes no file of weights and gets one.
     """
-    spec = registry().backbones.find(name).spec
-    return spec.load()(name.partition(":")[2], torch.device(choose_device(device)))
+    kind = registry().backbones.find(name).spec.load()
+    if weights is not None and not kind.takes_weights:
+        raise UserError(f"{name} brings its own weights; leave --weights out")
+    return kind
+
+
+def load_backbone(name: str, device: str = "auto", weights: Path | None = None) -> Backbone:
+    """The backbone a name stands for, on a device, with its own weights or those of a file.
+
+    Raises:
+        UserError: there is none of that name, or its weights are missing or do not fit.
+    """
+    kind = backbone_type(name, weights)
+    return kind(name.partition(":")[2], torch.device(choose_device(device)), weights)
 
 
 def default_backbone(dataset: str, family: str = "clip") -> str:

@@ -11,6 +11,7 @@ from ttt_bench.engine.config import resolve_config
 from ttt_bench.engine.environment import describe
 from ttt_bench.engine.executor import Executor
 from ttt_bench.engine.loading import (
+    backbone_type,
     choose_device,
     default_backbone,
     load_backbone,
@@ -25,6 +26,8 @@ from ttt_bench.protocol import Card, column_card
 from ttt_bench.records import DEFAULT_OUTPUT, Records, RunFolder
 from ttt_bench.specs import AdapterSpec
 
+Loaded = tuple[str, Path | None]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -34,6 +37,9 @@ class Request:
         backbone: None for the default of the dataset and the method's family.
         overrides: configuration fields of the method.
         output: None for a folder of its own under `ttt-bench-runs`.
+        weights: a file of weights for the named backbone, None for its own.
+        feature_cache: whether features of the backbone are kept on disk and taken from there.
+        decoders: how many processes decode images ahead of the method, 0 for none.
     """
 
     method: str
@@ -47,6 +53,9 @@ class Request:
     data_root: Path | None = None
     output: Path | None = None
     executor: str = "local"
+    weights: Path | None = None
+    feature_cache: bool = True
+    decoders: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ def check(request: Request) -> tuple[AdapterSpec, str]:
         The method's spec and the name of the backbone.
 
     Raises:
-        UserError: an unknown name, or a backbone that lacks what the method needs.
+        UserError: an unknown name, a backbone that lacks what the method needs, or weights for a
+            backbone that is not named or takes none.
     """
     plugins = registry()
     spec = plugins.adapters.find(request.method).spec
@@ -87,6 +97,10 @@ def check(request: Request) -> tuple[AdapterSpec, str]:
             f"{spec.name} needs {', '.join(sorted(lacking))}, which {backbone} does not give; "
             "see `ttt-bench list backbones`"
         )
+    if request.weights is not None:
+        if request.backbone is None:
+            raise UserError("--weights needs --backbone: say which model the file is for")
+        backbone_type(backbone, request.weights)
     plugins.executors.find(request.executor)
     return spec, backbone
 
@@ -109,11 +123,12 @@ class Prepared:
     executor: Executor
 
 
-def prepare(request: Request, backbones: dict[str, Backbone]) -> Prepared:
+def prepare(request: Request, backbones: dict[Loaded, Backbone]) -> Prepared:
     """Load and check everything a run needs, its method set up for its task.
 
     Args:
-        backbones: those of this command so far; runs on the same one share it.
+        backbones: those of this command so far, by name and file of weights; runs on the same one
+            share it.
 
     Raises:
         UserError: bad input, data or weights that are missing, a folder that holds another run or
@@ -133,9 +148,14 @@ def prepare(request: Request, backbones: dict[str, Backbone]) -> Prepared:
         device=choose_device(request.device),
         seed=request.seed,
         batch_size=request.batch_size,
+        weights=request.weights,
+        feature_cache=request.feature_cache,
+        decoders=request.decoders,
     )
-    if name not in backbones:
-        backbones[name] = load_backbone(name, job.device)
+    loaded = name, request.weights
+    if loaded not in backbones:
+        backbones[loaded] = load_backbone(name, job.device, request.weights)
+    backbone = backbones[loaded]
     card = Card(
         column=column_card(dataset, plan.indices, request.limit, request.seed),
         row={
@@ -143,7 +163,7 @@ def prepare(request: Request, backbones: dict[str, Backbone]) -> Prepared:
             "plugin": _origin(plugins, spec.name),
             "config": config,
             "backbone": name,
-            **backbones[name].card(),
+            **backbone.card(),
             "prompt": dataset.prompt,
             "templates": list(dataset.templates),
             "labelled_data": spec.labelled_data or None,
@@ -159,7 +179,7 @@ def prepare(request: Request, backbones: dict[str, Backbone]) -> Prepared:
         if folder.chunk_path(chunk.number).exists()
     }
     complete = len(saved) == len(plan.chunks) and folder.has("cost.json")
-    worker = None if complete else Worker(job, dataset, backbones[name])
+    worker = None if complete else Worker(job, dataset, backbone)
     run = Run(spec.name, dataset.name, name, card, plan, folder, len(saved))
     executor = plugins.executors.find(request.executor).spec.load()()
     return Prepared(run, job, worker, saved, executor)
@@ -178,7 +198,7 @@ def finish(prepared: Prepared) -> dict[str, Any]:
         {
             "chunks": len(run.plan.chunks),
             "samples": len(run.plan.indices),
-            "job": {**job, "data_root": str(job["data_root"]) if job["data_root"] else None},
+            "job": {k: str(v) if isinstance(v, Path) else v for k, v in job.items()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": describe(prepared.job.device),
         },
@@ -196,6 +216,7 @@ def finish(prepared: Prepared) -> dict[str, Any]:
             plugins.call("ttt_bench_chunk_finished", run=run, records=records)
         # The methods of a command share the backbone: one that wrote to it spoils all that follow.
         if worker.task.backbone.card().get("weights") != run.card.row.get("weights"):
+            worker.forget_features()
             raise UserError(
                 f"{run.method} changed the weights of {run.backbone}, which it must leave alone or "
                 f"put back; its records in {folder.path} are worth nothing: remove that folder"

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ttt_bench import cost
-from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream
 from ttt_bench.backbones.base import Backbone
 from ttt_bench.datasets.base import Dataset
+from ttt_bench.engine.decoding import Decoder
+from ttt_bench.engine.environment import device_name
 from ttt_bench.engine.loading import load_backbone, load_dataset
 from ttt_bench.engine.plan import Chunk
+from ttt_bench.engine.task import EngineTask
 from ttt_bench.errors import UserError
+from ttt_bench.feature_cache import FeatureCache
 from ttt_bench.plugins import registry
 from ttt_bench.records import Records
 
@@ -27,7 +30,13 @@ PROBED_SAMPLES = 2
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that says what a worker does, by name: it can be pickled and sent anywhere."""
+    """Everything that says what a worker does, by name: it can be pickled and sent anywhere.
+
+    Attributes:
+        weights: a file of weights for the backbone, None for its own.
+        feature_cache: whether features of the backbone are kept on disk and taken from there.
+        decoders: how many processes decode images ahead of the method.
+    """
 
     method: str
     config: dict[str, Any]
@@ -37,6 +46,9 @@ class Job:
     device: str
     seed: int
     batch_size: int
+    weights: Path | None = None
+    feature_cache: bool = True
+    decoders: int = 0
 
 
 class Worker:
@@ -50,19 +62,40 @@ class Worker:
         )
         self.adapter = adapter_type(adapter_type.Config(**job.config))
         with cost.Counter() as counter, cost.phase("setup"):
-            task = Task(
-                backbone, dataset.class_names, dataset.prompt, dataset.templates, dataset.augmix
+            task = EngineTask(
+                backbone,
+                dataset.class_names,
+                dataset.prompt,
+                dataset.templates,
+                dataset.augmix,
+                dataset.imagenet_indices,
             )
+            if self.adapter.uses_rule:
+                # Made, or refused, before the first sample.
+                _ = task.rule
             with _blaming(f"{job.method} failed in its setup"):
                 self.adapter.setup(task)
+        if job.feature_cache:
+            task.cache = FeatureCache(_features_key(job, dataset, backbone))
         self.task = task
         self._setup = counter
+        self._decoder = Decoder(dataset, backbone, job.decoders)
 
     @classmethod
     def build(cls, job: Job) -> "Worker":
         """A worker from names alone, as another process needs it."""
         dataset = load_dataset(job.dataset, job.data_root)
-        return cls(job, dataset, load_backbone(job.backbone, job.device))
+        return cls(job, dataset, load_backbone(job.backbone, job.device, job.weights))
+
+    @contextmanager
+    def expecting(self, chunks: Sequence[Chunk]) -> Iterator[None]:
+        """Inside, `run` gets these chunks in this order, so their images may be decoded ahead."""
+        self.task.sizes.clear()
+        self._decoder.expect(index for chunk in chunks for index in chunk.indices)
+        try:
+            yield
+        finally:
+            self._decoder.close()
 
     def run(self, chunk: Chunk) -> Records:
         """The records of one chunk.
@@ -73,12 +106,13 @@ class Worker:
         predictions: list[Prediction] = []
         seconds = 0.0
         for at in range(0, len(chunk.indices), self.job.batch_size):
-            samples = self._samples(chunk.indices[at : at + self.job.batch_size])
+            indices = chunk.indices[at : at + self.job.batch_size]
+            samples = self._decoder.samples(indices, self.task.sizes)
             cost.synchronize(self.task.device)
             started = time.perf_counter()
             predictions += self._adapt(samples)
             cost.synchronize(self.task.device)
-            seconds += time.perf_counter() - started
+            seconds += time.perf_counter() - started + self.task.settle()
         return self._records(chunk, predictions, seconds)
 
     def probe(self, indices: Sequence[int]) -> dict[str, Any]:
@@ -89,11 +123,13 @@ class Worker:
             the peak; parameters updated; the samples counted.
         """
         counters = []
+        cache, self.task.cache = self.task.cache, None
         for index in indices[:PROBED_SAMPLES]:
-            samples = self._samples([index])
+            samples = self._decoder.samples([index], ())
             with cost.Counter() as counter:
                 self._adapt(samples)
             counters.append(counter)
+        self.task.cache = cache
         per_sample = {
             phase: {
                 direction: sum(c.flops[phase][direction] for c in counters) / len(counters)
@@ -110,10 +146,10 @@ class Worker:
             "parameters_updated": max(sum(c.parameters.values()) for c in counters),
         }
 
-    def _samples(self, indices: Sequence[int]) -> list[Sample]:
-        return [
-            Sample(self.dataset.sample_id(i), _pixels_alone(self.dataset.open(i))) for i in indices
-        ]
+    def forget_features(self) -> None:
+        """Clear the feature cache: the backbone was not what its key says."""
+        if self.task.cache is not None:
+            self.task.cache.clear()
 
     def _adapt(self, samples: list[Sample]) -> list[Prediction]:
         streams = [Stream(self.job.seed, sample.id) for sample in samples]
@@ -165,9 +201,17 @@ class Worker:
         )
 
 
-def _pixels_alone(image: Image.Image) -> Image.Image:
-    """The image without what else it carries: a file knows its path, and the path its class."""
-    return Image.frombytes(image.mode, image.size, image.tobytes())
+def _features_key(job: Job, dataset: Dataset, backbone: Backbone) -> dict[str, Any]:
+    """What a feature depends on besides its image, as far as names and numbers can say it."""
+    return {
+        "backbone": job.backbone,
+        **backbone.card(),
+        "dataset": dataset.name,
+        "revision": dataset.card(),
+        "device": device_name(job.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 @contextmanager

@@ -1,15 +1,12 @@
-"""Tables of runs, as text for a terminal or as Markdown."""
+"""What the tables of runs say, as grids of strings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from ttt_bench.datasets.corruptions import SHORT_NAMES
+from ttt_bench.references.tables import Table
 
-Style = Literal["text", "markdown"]
 Summary = Mapping[str, Any]
 
 COUNTING = (
@@ -23,25 +20,37 @@ LABELS_USED = "†"
 
 def notes(rows: Sequence[Summary]) -> list[str]:
     """What a reader of these rows has to know."""
-    learned = {row["method"]: row["labelled_data"] for row in rows if row["labelled_data"]}
-    said = [f"{LABELS_USED} {method}: {data}." for method, data in learned.items()]
+    learned: dict[str, list[str]] = {}
+    for row in rows:
+        if row["labelled_data"]:
+            learned.setdefault(row["labelled_data"], []).append(row["method"])
+    said = [
+        f"{LABELS_USED} {', '.join(dict.fromkeys(methods))}: {data}."
+        for data, methods in learned.items()
+    ]
     return [*said, COUNTING]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as strings: a title, column names, rows; the first column is left-aligned."""
+    """A table as strings; the first column is left-aligned.
+
+    Attributes:
+        best: (row, column) of the cells that are the best of their column.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 def overview(dataset: str, rows: Sequence[Summary]) -> Grid:
     """Accuracy and cost of the runs of one dataset."""
     header = ["method", "backbone", "n", "top-1 %", "top-5 %", "oracle top-1 %", "GFLOPs",
               "memory MB", "ms/sample", "params updated"]  # fmt: skip
-    return Grid(dataset, header, [[*_names(row), *_figures(row)] for row in rows])
+    best = _best([[row["top1"]] for row in rows], 3)
+    return Grid(dataset, header, [[*_names(row), *_figures(row)] for row in rows], best)
 
 
 def _names(row: Summary) -> list[str]:
@@ -53,13 +62,9 @@ def _marked(row: Summary) -> str:
 
 
 def _figures(row: Summary) -> list[str]:
-    top1 = f"{row['top1']:.1f}"
-    if "ci95" in row:
-        low, high = row["ci95"]
-        top1 += f" [{low:.1f}, {high:.1f}]"
     cost = row["cost"]
     return [
-        top1,
+        _with_interval(row),
         f"{row['top5']:.1f}",
         f"{row['oracle_top1']:.1f}",
         f"{cost['gflops_per_sample']:.3g}",
@@ -67,6 +72,25 @@ def _figures(row: Summary) -> list[str]:
         f"{cost['ms_per_sample']:.1f}",
         f"{cost['parameters_updated']:,}",
     ]
+
+
+def _with_interval(row: Summary) -> str:
+    low, high = row.get("ci95", (None, None))
+    return f"{row['top1']:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
+
+
+def _best(values: Sequence[Sequence[float | None]], first: int) -> frozenset[tuple[int, int]]:
+    """The highest of every column as it is printed, ties included; of a lone row nothing."""
+    best: set[tuple[int, int]] = set()
+    for column, cells in enumerate(zip(*values, strict=True)):
+        known = [round(cell, 1) for cell in cells if cell is not None]
+        if len(values) > 1 and known:
+            best |= {
+                (row, first + column)
+                for row, cell in enumerate(cells)
+                if cell is not None and round(cell, 1) == max(known)
+            }
+    return frozenset(best)
 
 
 def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
@@ -81,34 +105,49 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
     corruptions = [c for c in SHORT_NAMES if any(c in row["corruptions"] for row in rows)]
     if corruptions:
         others = [name for name in names if name.partition("@")[0] not in SHORT_NAMES]
-        lines = [
+        values = [
             [
-                _marked(row),
-                row["backbone"],
-                *(_percent(row["groups"].get(name)) for name in others),
-                *(_percent(row["corruptions"].get(name)) for name in corruptions),
-                _percent(row["mean_corruption"]),
+                *(row["groups"].get(name) for name in others),
+                *(row["corruptions"].get(name) for name in corruptions),
+                row["mean_corruption"],
             ]
             for row in rows
         ]
+        lines = [
+            [_marked(row), row["backbone"], *map(_percent, own)]
+            for row, own in zip(rows, values, strict=True)
+        ]
         short = [SHORT_NAMES[name] for name in corruptions]
         header = ["method", "backbone", *others, *short, f"mean {len(SHORT_NAMES)}"]
-        return Grid(f"{dataset}, top-1 % by corruption", header, lines)
+        return Grid(f"{dataset}, top-1 % by corruption", header, lines, _best(values, 2))
     lines = [[name, *(_percent(row["groups"].get(name)) for row in rows)] for name in names]
     return Grid(f"{dataset}, top-1 % by group", ["group", *map(_marked, rows)], lines)
 
 
+def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -> Grid | None:
+    """Methods by datasets with their averages; None where there is one dataset only."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    if len(datasets) < 2:
+        return None
+    cells = {(row["method"], row["backbone"], row["dataset"]): row for row in rows}
+    means = [name for name in ("mean", "ood_mean") if any(a[name] is not None for a in averages)]
+    lines, values = [], []
+    for own in averages:
+        found = [cells.get((own["method"], own["backbone"], dataset)) for dataset in datasets]
+        first = next(row for row in found if row is not None)
+        values.append([row and row["top1"] for row in found] + [own[name] for name in means])
+        text = ["-" if row is None else f"{_with_interval(row)} n={row['n']}" for row in found]
+        lines.append(
+            [_marked(first), own["backbone"], *text, *(_percent(own[name]) for name in means)]
+        )
+    header = ["method", "backbone", *datasets, *(name.replace("ood_", "OOD ") for name in means)]
+    return Grid("top-1 % by dataset", header, lines, _best(values, 2))
+
+
 def pairs(found: Sequence[Mapping[str, Any]]) -> Grid:
-    """Every pair of runs on one column: difference, interval, p."""
-    header = [
-        "pair",
-        "dataset",
-        "difference",
-        "95 % interval",
-        "p (McNemar)",
-        "n",
-        "rows differ in",
-    ]
+    """Every pair of runs on one column: difference, interval, p, flips."""
+    header = ["pair", "dataset", "difference", "95 % interval", "p (McNemar)", "p (Holm)",
+              "wrong to right", "right to wrong", "n", "rows differ in"]  # fmt: skip
     lines = [
         [
             f"{pair['a']['method']} - {pair['b']['method']}",
@@ -116,12 +155,57 @@ def pairs(found: Sequence[Mapping[str, Any]]) -> Grid:
             f"{pair['difference']:+.1f}",
             f"[{pair['ci95'][0]:+.1f}, {pair['ci95'][1]:+.1f}]",
             f"{pair['p_mcnemar']:.2g}",
+            f"{pair['p_holm']:.2g}",
+            str(pair["wrong_to_right"]),
+            str(pair["right_to_wrong"]),
             str(pair["n"]),
             ", ".join(pair["row_differences"]) or "method only",
         ]
         for pair in found
     ]
     return Grid("pairs on the same samples (percentage points)", header, lines)
+
+
+def published(tables: Sequence[Table]) -> list[Grid]:
+    """Published tables as printed, with the averages that follow from their cells beside."""
+    grids = []
+    for table in tables:
+        columns = [SHORT_NAMES.get(name, name) for name in table.columns]
+        header = ["method", "backbone", *columns]
+        for name in table.averages:
+            header += [f"{name.replace('_', ' ')}, printed", "from the cells"]
+        lines = []
+        for row in table.rows:
+            line = [row.method + (LABELS_USED if row.labelled_data else ""), row.backbone]
+            line += [_percent(row.cells.get(name)) for name in table.columns]
+            for name in table.averages:
+                mark = " ≠" if name in row.disagreements() else ""
+                line += [_percent(row.printed[name]), _percent(row.recomputed[name]) + mark]
+            lines.append(line)
+        grids.append(Grid(f"published: {table.title}", header, lines))
+    return grids
+
+
+def beside_published(reference: str, rows: Sequence[Summary]) -> Grid:
+    """Each measured number with the published one, and what is not the same about the two."""
+    header = ["method", "dataset", "measured", f"published ({reference})", "difference",
+              "published with another"]  # fmt: skip
+    lines = []
+    for row in rows:
+        own = row["reference"]
+        lines.append(
+            [_marked(row), row["dataset"], _percent(row["top1"]), "-", "-", "method not in it"]
+            if own is None
+            else [
+                _marked(row),
+                row["dataset"] + (", mean 15" if own["recomputed"] is not None else ""),
+                _percent(own["measured"]),
+                _percent(own["published"]),
+                f"{own['difference']:+.1f}",
+                ", ".join(own["differs"]) or "(the same)",
+            ]
+        )
+    return Grid("measured beside published", header, lines)
 
 
 def result_grids(rows: Sequence[Summary]) -> list[Grid]:
@@ -131,34 +215,6 @@ def result_grids(rows: Sequence[Summary]) -> list[Grid]:
         own = [row for row in rows if row["dataset"] == dataset]
         grids += [overview(dataset, own), by_group(dataset, own)]
     return [grid for grid in grids if grid is not None]
-
-
-def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
-    """Print grids to standard output, then the notes that say how to read them."""
-    if style == "markdown":
-        print("\n\n".join([*map(_markdown, grids), *said]))
-        return
-    console = Console()
-    if not console.is_terminal:
-        # A pipe or a file has no width to fit; cut-off numbers would be worse than long lines.
-        console = Console(width=200)
-    for grid in grids:
-        table = Table(title=grid.title, title_justify="left", title_style="bold")
-        for place, name in enumerate(grid.header):
-            table.add_column(name, justify="right" if place else "left", overflow="fold")
-        for row in grid.rows:
-            table.add_row(*row)
-        console.print(table)
-    for note in said:
-        console.print(note, style="dim", highlight=False)
-
-
-def _markdown(grid: Grid) -> str:
-    rule = ["---", *("---:" for _ in grid.header[1:])]
-    lines = [grid.header, rule, *grid.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                     for line in lines)  # fmt: skip
-    return f"**{grid.title}**\n\n{body}"
 
 
 def _percent(value: float | None) -> str:

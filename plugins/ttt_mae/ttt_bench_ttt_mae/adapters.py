@@ -44,21 +44,19 @@ class ViTProbe(Adapter[Any]):
     """`vit-probe`: a head trained on the frozen encoder; the model TTT-MAE starts from."""
 
     Config = HeadFile
+    uses_rule = False
     recipe: ClassVar[str] = "vit-probe"
 
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
         checkpoint = self.read_checkpoint()
+        self.check_start(checkpoint, task)
         backbone = task.backbone.model
         assert isinstance(backbone, MaskedAutoencoder)
         self.model = self.encoder(checkpoint, backbone).to(task.device)
         self.head = head(checkpoint, self.model).to(task.device)
-        if self.head.classes != len(task.class_names):
-            raise UserError(
-                f"{self.config.checkpoint}: its head knows {self.head.classes} classes, the "
-                f"dataset has {len(task.class_names)}; train one with `ttt-bench ttt-mae train`"
-            )
+        self.outputs = task.head_outputs(self.head.classes)
 
     def read_checkpoint(self) -> Checkpoint:
         """The file of the configuration, which must come from this row's recipe."""
@@ -73,6 +71,15 @@ class ViTProbe(Adapter[Any]):
             raise UserError(f"{checkpoint.path}: made by {made_by}; {self.recipe} is wanted here")
         return checkpoint
 
+    def check_start(self, checkpoint: Checkpoint, task: Task) -> None:
+        """A head reads the tokens of the encoder it was trained on, and of no other."""
+        start = checkpoint.about.get("backbone_weights")
+        if start is not None and start != task.backbone.weights_hash():
+            raise UserError(
+                f"{checkpoint.path}: trained on {checkpoint.about.get('backbone')}, whose weights "
+                "are not this backbone's; give that one with --backbone"
+            )
+
     def encoder(self, checkpoint: Checkpoint, backbone: MaskedAutoencoder) -> MaskedAutoencoder:
         """The backbone's own."""
         return backbone
@@ -81,13 +88,17 @@ class ViTProbe(Adapter[Any]):
     def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
         rule = partial(classify, self.model, self.head)
         logits = self.task.in_fixed_groups(rule, self.task.pixels(samples))
-        return [Prediction(own) for own in logits]
+        return [Prediction(own) for own in logits[:, self.outputs]]
 
 
 class FineTune(ViTProbe):
     """`fine-tune`: encoder and head trained on the labels."""
 
     recipe = "fine-tune"
+
+    @override
+    def check_start(self, checkpoint: Checkpoint, task: Task) -> None:
+        """The file brings the encoder that its head was trained with."""
 
     @override
     def encoder(self, checkpoint: Checkpoint, backbone: MaskedAutoencoder) -> MaskedAutoencoder:
@@ -123,7 +134,8 @@ class TTTMAE(ViTProbe):
             _, logits = tune(
                 self.model, self.head, image[None], masks, optimizer, config.mask_ratio
             )
-            predictions.append(Prediction(logits=logits[-1], steps=logits[1:]))
+            steps = logits[1:, self.outputs]
+            predictions.append(Prediction(logits=steps[-1], steps=steps))
         return predictions
 
 

@@ -24,7 +24,7 @@ class MaskedAutoencoderBackbone(Backbone):
         model: a `MaskedAutoencoder`.
     """
 
-    def __init__(self, argument: str, device: torch.device) -> None:
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(locate(argument), device)
 
     def _load(self, path: Path, device: torch.device) -> None:
@@ -50,12 +50,12 @@ class MaskedAutoencoderBackbone(Backbone):
 
     @override
     def classifier(
-        self, class_names: Sequence[str], templates: Sequence[str]
+        self,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        imagenet_indices: Sequence[int] | None = None,
     ) -> Callable[[Tensor], Tensor]:
-        def none(features: Tensor) -> Tensor:
-            raise UserError("a masked autoencoder has no classification rule; bring a head")
-
-        return none
+        raise UserError("a masked autoencoder has no rule to classify by; methods bring a head")
 
     @override
     def card(self) -> dict[str, Any]:
@@ -76,5 +76,5 @@ class MaskedAutoencoderBackbone(Backbone):
 class TinyMae(MaskedAutoencoderBackbone):
     """`tiny-mae`: the embedded masked autoencoder, pretrained on CIFAR-10's training images."""
 
-    def __init__(self, argument: str, device: torch.device) -> None:
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(EMBEDDED / "tiny-mae.pth", device)

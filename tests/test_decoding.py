@@ -1,0 +1,117 @@
+"""Decoding in other processes: the same records, in order, and nothing left behind."""
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.same import same
+from tests.test_bad_input import one_line
+from ttt_bench.adapter import Sample
+from ttt_bench.backbones.open_clip import OpenClipBackbone
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+from ttt_bench.engine import decoding
+from ttt_bench.engine.decoding import Decoder
+from ttt_bench.engine.loading import load_backbone
+from ttt_bench.engine.task import EngineTask, PreparedSample
+from ttt_bench.errors import UserError
+
+METHODS = ("--method", "clip-zero-shot", "--method", "apm", "--set", "apm.image_size=64")
+SETTINGS = ("--limit", 70, "--batch-size", 9, "--no-feature-cache")
+
+
+@pytest.fixture
+def decoder():
+    decoder = Decoder(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
+    yield decoder
+    decoder.close()
+
+
+def test_records_are_the_same(run_json, records_of):
+    here = run_json(*METHODS, *SETTINGS, "--output", "here")
+    elsewhere = run_json(*METHODS, *SETTINGS, "--decoders", 2, "--output", "elsewhere")
+    for one, other in zip(here, elsewhere, strict=True):
+        assert same(records_of(one), records_of(other))
+    assert not multiprocessing.active_children()
+
+
+def test_samples_come_in_order_and_prepared(decoder: Decoder):
+    dataset, backbone = decoder.dataset, decoder.backbone
+    expected = [5, 3, 8, 1900, 0, 7, 2]
+    state = torch.get_rng_state()
+    decoder.expect(expected)
+    first, second = decoder.samples(expected[:2], ()), decoder.samples(expected[2:], (None, 64))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(isinstance(sample, PreparedSample) for sample in first)
+    for index, sample in zip(expected, first + second, strict=True):
+        assert sample.id == dataset.sample_id(index)
+        assert sample.image.tobytes() == dataset.open(index).tobytes()
+    for sample in second:
+        assert isinstance(sample, PreparedSample)
+        for size in (None, 64):
+            pixels, seconds = sample.prepared[size]
+            assert torch.equal(pixels, backbone.preprocess(sample.image, size))
+            assert seconds > 0
+    decoder.close()
+    assert not multiprocessing.active_children()
+
+
+def test_an_entry_out_of_turn_is_decoded_here(decoder: Decoder):
+    decoder.expect([0, 1, 2, 3])
+    ids = [
+        sample.id for indices in ([0], [1], [9], [2, 3]) for sample in decoder.samples(indices, ())
+    ]
+    assert ids == [decoder.dataset.sample_id(index) for index in (0, 1, 9, 2, 3)]
+
+
+def test_the_method_transforms_nothing_itself_from_the_second_batch_on(run_json, monkeypatch):
+    here: list[int | None] = []
+    preprocess = OpenClipBackbone.preprocess
+
+    def counting(self, image, size=None):
+        here.append(size)
+        return preprocess(self, image, size)
+
+    monkeypatch.setattr(OpenClipBackbone, "preprocess", counting)
+    run_json("-m", "apm", *SETTINGS, "--set", "image_size=64", "--decoders", 1)
+    # Two samples of the probe and the first nine, at both sizes.
+    assert sorted(here, key=str) == [64] * 11 + [None] * 11
+
+
+def test_prepared_pixels_are_used_and_their_time_is_booked():
+    dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
+    task = EngineTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    sample = PreparedSample("a", dataset.open(0))
+    sample.prepared[64] = torch.ones(3, 64, 64), 5.0
+    assert torch.equal(task.pixels([sample], 64)[0], torch.ones(3, 64, 64))
+    assert task.settle() == 5.0
+    assert task.settle() == 0.0
+    assert torch.equal(task.pixels([sample])[0], backbone.preprocess(sample.image))
+    other = replace(sample, image=dataset.open(1))
+    assert torch.equal(task.pixels([other], 64)[0], backbone.preprocess(other.image, 64))
+    assert task.sizes == {64, None}
+
+
+def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
+    draws = np.random.default_rng(0)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    for number in range(40):
+        image = Image.fromarray(draws.integers(0, 255, (32, 32, 3), np.uint8))
+        image.save(tmp_path / "photos" / "a" / f"{number:02}.png")
+    whole = (tmp_path / "photos" / "a" / "30.png").read_bytes()
+    (tmp_path / "photos" / "a" / "30.png").write_bytes(whole[:100])
+    options = ("-b", "tiny-clip", "--decoders", 2, "--batch-size", 4, "--device", "cpu")
+    one_line(ttt("run", "-m", "source", "-d", "imagefolder:photos", *options), "30.png")
+    assert not multiprocessing.active_children()
+
+
+def test_systems_that_cannot_fork_are_told(monkeypatch):
+    monkeypatch.setattr(decoding.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
+    with pytest.raises(UserError, match="--decoders"):
+        Decoder(dataset, backbone, 1)
+    assert isinstance(Decoder(dataset, backbone, 0).samples([0], ())[0], Sample)

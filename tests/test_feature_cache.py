@@ -1,0 +1,256 @@
+"""Features on disk: used, right to the last bit, and never the reason that a run fails."""
+
+import os
+import sqlite3
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from tests.same import same
+from ttt_bench.adapter import Sample
+from ttt_bench.backbones.open_clip import OpenClipBackbone
+from ttt_bench.baselines.clip import ZeroShot
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+from ttt_bench.engine.loading import load_backbone
+from ttt_bench.engine.task import EngineTask
+from ttt_bench.feature_cache import Feature, FeatureCache, cache_folder, image_name
+
+METHODS = ("--method", "clip-zero-shot", "--method", "apm", "--limit", 20)
+
+
+def feature(number: float) -> Feature:
+    return Feature(torch.full((128,), number), seconds=number / 8)
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """How many images pass the encoder, call by call."""
+    sizes: list[int] = []
+    encode = OpenClipBackbone.encode_image
+
+    def counting(self, pixels):
+        sizes.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(OpenClipBackbone, "encode_image", counting)
+    return sizes
+
+
+@pytest.fixture
+def task() -> EngineTask:
+    dataset = Cifar10CMini("", None)
+    backbone = load_backbone("tiny-clip", "cpu")
+    task = EngineTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    task.cache = FeatureCache({"test": 1})
+    return task
+
+
+@pytest.fixture
+def samples() -> list[Sample]:
+    dataset = Cifar10CMini("", None)
+    return [Sample(str(index), dataset.open(index)) for index in range(4)]
+
+
+def test_what_was_written_is_read():
+    cache = FeatureCache({"weights": "a"})
+    assert cache.read(["one"]) == {}
+    cache.write({"one": feature(0.1), "two": feature(2)})
+    found = FeatureCache({"weights": "a"}).read(["two", "one", "three"])
+    assert found.keys() == {"one", "two"}
+    assert torch.equal(found["one"].values, feature(0.1).values)
+    assert found["one"].seconds == 0.1 / 8
+    assert FeatureCache({"weights": "b"}).read(["one"]) == {}
+
+
+def test_a_damaged_entry_is_not_there():
+    cache = FeatureCache({})
+    cache.write({"one": feature(1), "two": feature(2), "three": feature(3)})
+    with sqlite3.connect(cache.path) as database:
+        blob = feature(5).values.numpy().tobytes()
+        database.execute("UPDATE features SET feature = ? WHERE name = 'one'", (blob,))
+        database.execute("UPDATE features SET seconds = 9 WHERE name = 'two'")
+    database.close()
+    assert cache.read(["one", "two", "three"]).keys() == {"three"}
+    cache.write({"one": feature(1)})
+    assert cache.read(["one"]).keys() == {"one"}
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "truncated", "another table"])
+def test_a_damaged_file_is_begun_anew(damage: str, capfd):
+    cache = FeatureCache({})
+    cache.write({str(number): feature(number) for number in range(100)})
+    whole = cache.path.read_bytes()
+    if damage == "overwritten":
+        cache.path.write_bytes(b"not a database at all" * 500)
+    elif damage == "truncated":
+        cache.path.write_bytes(whole[: len(whole) // 2])
+    else:
+        with sqlite3.connect(cache.path) as database:
+            database.execute("UPDATE features SET digest = NULL, feature = 'text'")
+        database.close()
+    names = [str(number) for number in range(100)]
+    intact = cache.read(names)
+    assert all(torch.equal(intact[name].values, feature(int(name)).values) for name in intact)
+    fresh = FeatureCache({})
+    fresh.write({name: feature(int(name)) for name in names})
+    assert fresh.read(names).keys() == set(names)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_least_recently_used_files_go():
+    caches = [FeatureCache({"n": n}, bound=200_000) for n in range(5)]
+    for age, cache in enumerate(caches[:4]):
+        cache.write({str(number): feature(number) for number in range(60)})
+        os.utime(cache.path, (age, age))
+    caches[0].read(["1"])
+    caches[4].write({str(number): feature(number) for number in range(60)})
+    caches[4].write({"more": feature(1)})
+    assert [cache.path.exists() for cache in caches] == [True, False, False, True, True]
+    taken = sum(path.stat().st_size for path in cache_folder().iterdir())
+    assert 100_000 < taken <= 200_000
+
+
+def test_one_file_stays_within_the_bound():
+    cache = FeatureCache({}, bound=100_000)
+    for start in range(0, 1000, 10):
+        cache.write({str(start + number): feature(number) for number in range(10)})
+    assert 50_000 < cache.path.stat().st_size < 120_000
+
+
+def fill(start: int) -> int:
+    """What another process does: write features and read them again, those of others between."""
+    cache = FeatureCache({"shared": True})
+    for number in range(start, start + 30):
+        cache.write({str(number): feature(number)})
+    return len(cache.read([str(number) for number in range(start, start + 30)]))
+
+
+def test_processes_share_a_file(capfd):
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        assert list(pool.map(fill, (0, 20, 40))) == [30, 30, 30]
+    found = FeatureCache({"shared": True}).read([str(number) for number in range(70)])
+    assert len(found) == 70
+    assert all(feature.values[0] == int(name) for name, feature in found.items())
+    assert capfd.readouterr().err == ""
+
+
+def test_methods_and_runs_share_features(run_json, records_of, encoded):
+    apart = run_json(*METHODS, "--no-feature-cache", "--output", "apart")
+    assert not cache_folder().exists()
+    alone = len(encoded)
+    encoded.clear()
+    first = run_json(*METHODS, "--output", "first")
+    # One call on loading; each method 2 of the probe; 20 of the first, 1 of the second's trust.
+    assert (alone, len(encoded)) == (1 + 2 * (2 + 20), 1 + 2 * 2 + 20 + 1)
+    encoded.clear()
+    second = run_json(*METHODS, "--output", "second")
+    assert len(encoded) == 1 + 2 * (2 + 1)
+    for runs in (first, second):
+        for run, reference in zip(runs, apart, strict=True):
+            assert same(records_of(run), records_of(reference))
+            for count in ("gflops_per_sample", "peak_memory_mb", "parameters_updated"):
+                assert run["cost"][count] == reference["cost"][count]
+
+
+def test_a_feature_costs_what_it_cost(task, samples):
+    def booked() -> float:
+        task.settle()
+        started = time.perf_counter()
+        task.encode_image(samples)
+        return time.perf_counter() - started + task.settle()
+
+    booked()
+    found = task.cache.read([image_name(sample.image) for sample in samples])
+    again = booked()
+    assert again == pytest.approx(sum(feature.seconds for feature in found.values()), abs=1e-3)
+    # Four that once took a minute each still do.
+    task.cache.write({name: Feature(found[name].values, 60.0) for name in found})
+    assert booked() == pytest.approx(240, abs=0.01)
+
+
+def test_another_image_is_another_feature(task, samples, encoded):
+    before = task.encode_image(samples)
+    drawn = samples[0].image.copy()
+    ImageDraw.Draw(drawn).line((0, 0, 31, 31), fill="red")
+    same_id = [Sample(samples[0].id, drawn)]
+    assert not torch.equal(task.encode_image(same_id)[0], before[0])
+    encoded.clear()
+    assert torch.equal(task.encode_image(samples[:1]), before[:1])
+    assert encoded in ([], [1])
+    assert image_name(Image.new("RGB", (2, 8))) != image_name(Image.new("RGB", (8, 2)))
+
+
+def test_a_changed_backbone_gets_its_own_features(task, samples):
+    frozen = task.encode_image(samples)
+    parameter = next(iter(task.backbone.model.visual.parameters()))
+    original = parameter.clone()
+    with torch.no_grad():
+        parameter.add_(0.5)
+    changed = task.encode_image(samples)
+    assert not torch.equal(changed, frozen)
+    with torch.no_grad():
+        parameter.copy_(original)
+    assert torch.equal(task.encode_image(samples), frozen)
+    fresh = FeatureCache({"test": 1}).read([image_name(sample.image) for sample in samples])
+    assert all(torch.equal(f.values, row) for f, row in zip(fresh.values(), frozen, strict=True))
+
+
+@pytest.mark.parametrize("how", ["hook", "module", "training"])
+def test_other_changes_are_noticed(task, samples, how: str, encoded):
+    task.encode_image(samples)
+    task.encode_image(samples)
+    encoded.clear()
+    visual = task.backbone.model.visual
+    if how == "hook":
+        visual.register_forward_hook(lambda module, args, output: output + 1)
+    elif how == "module":
+        visual.extra = torch.nn.Identity()
+    else:
+        visual.train()
+    task.encode_image(samples)
+    assert encoded == [1, 1, 1, 1]
+
+
+def test_another_precision_is_computed(task, samples, encoded):
+    task.encode_image(samples)
+    encoded.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        task.encode_image(samples)
+    assert len(encoded) == 4
+
+
+def test_features_that_are_no_longer_right_are_dropped(task, samples):
+    """As after a change of somebody's code, which no key knows of."""
+    right = task.encode_image(samples)
+    names = [image_name(sample.image) for sample in samples]
+    task.cache.write({name: feature(1) for name in names})
+    task._trusted = False
+    assert torch.equal(task.encode_image(samples), right)
+    assert torch.equal(task.cache.read(names)[names[0]].values, right[0])
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(ttt, monkeypatch, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TTT_BENCH_CACHE", str(tmp_path / "file"))
+    code, _, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 40)
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "feature cache" in line]
+    assert "going on without it" in line
+
+
+def test_a_spoiled_backbone_leaves_no_features(ttt, monkeypatch):
+    adapt = ZeroShot.adapt
+
+    def careless(self, samples, streams):
+        self.task.backbone.model.logit_scale.data += 0.1
+        return adapt(self, samples, streams)
+
+    monkeypatch.setattr(ZeroShot, "adapt", careless)
+    code, _, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 4)
+    assert code == 2, err
+    assert not list(cache_folder().glob("*.sqlite"))

@@ -1,0 +1,160 @@
+"""Classifiers of timm: the pooled feature, and the model's own head as the classification rule."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from jaxtyping import Float
+from PIL import Image
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+from torch import Tensor, nn
+from typing_extensions import override
+
+from ttt_bench.backbones.base import Backbone, Classifier, head_outputs
+from ttt_bench.backbones.quiet import quiet
+from ttt_bench.backbones.weights_file import load_weights
+from ttt_bench.errors import UserError, unknown
+
+ACTIVATIONS = tuple(
+    getattr(nn, name)
+    for name in ("ELU", "GELU", "Hardswish", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU")
+)
+
+
+class TimmBackbone(Backbone):
+    """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
+
+    The image feature is what the model pools before its classifier; the rule is the classifier on
+    that feature. Weights come through timm and are kept in float32.
+    """
+
+    takes_weights = True
+
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
+        self.name = f"timm:{argument}"
+        _check_name(argument, weights is not None)
+        try:
+            with quiet():
+                model = timm.create_model(argument, pretrained=weights is None)
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self.name}: the weights could not be had ({reason}); they are downloaded once, "
+                "so run this with a network, or give a file with --weights"
+            ) from error
+        self._matched = load_weights(model, weights) if weights else {}
+        self.model = model.to(device).eval().requires_grad_(False)
+        self._timm = cast(Any, self.model)
+        self.device = device
+        self.transform = resolve_model_data_config(self.model)
+        _, height, self.image_size = self.transform["input_size"]
+        if height != self.image_size:
+            raise UserError(f"{self.name}: its images are not square; take another model")
+        self._transforms = cache(self._transform)
+        self._measure()
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Learn the size of a feature; prove that the head on it gives the model's own logits."""
+        noise = torch.rand(
+            1, 3, self.image_size, self.image_size, generator=torch.Generator().manual_seed(0)
+        ).to(self.device)
+        feature = self.encode_image(noise)
+        self.feature_dim = feature.shape[1]
+        if self._timm.num_classes == 0:
+            return
+        try:
+            fits = torch.allclose(self._head(feature), self.model(noise), atol=1e-4)
+        # A classifier of another kind can refuse the feature in any way.
+        except Exception:
+            fits = False
+        if not fits:
+            raise UserError(
+                f"{self.name}: its logits are not its classifier on its pooled feature, so it "
+                "gives no classification rule; take another model"
+            )
+
+    def _transform(self, size: int) -> Any:
+        return create_transform(
+            **{**self.transform, "input_size": (3, size, size)}, is_training=False
+        )
+
+    @override
+    def preprocess(
+        self, image: Image.Image, size: int | None = None
+    ) -> Float[Tensor, "3 side side"]:
+        return self._transforms(size or self.image_size)(image)
+
+    @override
+    def encode_image(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch dim"]:
+        return self._timm.forward_head(self._timm.forward_features(pixels), pre_logits=True)
+
+    def _head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
+        # Heads with a normalization in them want exactly one leading dimension.
+        flat, layer = features.reshape(-1, features.shape[-1]), self._timm.get_classifier()
+        outputs = layer(flat[..., None, None] if isinstance(layer, nn.Conv2d) else flat)
+        return outputs.reshape(*features.shape[:-1], -1)
+
+    @override
+    def classifier(
+        self,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        imagenet_indices: Sequence[int] | None = None,
+    ) -> Classifier:
+        if self._timm.num_classes == 0:
+            raise UserError(
+                f"{self.name}: has no head to classify with; take a model that has one, or a "
+                "method that brings its own"
+            )
+        chosen = head_outputs(
+            f"{self.name}'s", self._timm.num_classes, len(class_names), imagenet_indices
+        )
+        columns = torch.tensor(chosen, device=self.device)
+
+        def own_head(features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch classes"]:
+            return self._head(features)[..., columns]
+
+        return own_head
+
+    @override
+    def card(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights_hash(),
+            **self._matched,
+            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "activation": _activation(self.model),
+            "transform": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in self.transform.items()
+            },
+        }
+
+
+def _check_name(name: str, has_file: bool) -> None:
+    """Refuse a name that timm does not know, or has no weights for where there is no file."""
+    architecture, _, tag = name.partition(".")
+    if architecture not in timm.list_models():
+        raise unknown("timm model", architecture, timm.list_models())
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise unknown(f"pretrained tag of timm:{architecture}", tag, tags)
+    if not tags and not has_file:
+        raise UserError(f"timm:{name}: timm has no weights for it; give a file with --weights")
+
+
+def _activation(model: nn.Module) -> str:
+    """The kinds of activation among the modules; those that are plain functions are not seen."""
+    kinds = {type(module).__name__ for module in model.modules() if _is_activation(module)}
+    return ", ".join(sorted(kinds)) or "unknown"
+
+
+def _is_activation(module: nn.Module) -> bool:
+    home = type(module).__module__
+    return isinstance(module, ACTIVATIONS) or home.startswith("timm.layers.activations")

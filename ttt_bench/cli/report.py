@@ -1,0 +1,29 @@
+"""`ttt-bench report`: one page of a whole comparison."""
+
+from pathlib import Path
+
+import click
+
+from ttt_bench.errors import UserError
+
+
+@click.command("report", short_help="Write one HTML page of finished runs.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
+              default=Path("report.html"), show_default=True, help="The page.")  # fmt: skip
+def command(paths: tuple[Path, ...], output: Path) -> None:
+    """Write the runs at or below each PATH (by default those under ttt-bench-runs) as one page.
+
+    The file holds everything: tables, figures, the samples on which methods disagree, the protocol
+    and the commands that make the runs again. It opens without a network.
+    """
+    from ttt_bench.compare.runs import read_runs
+    from ttt_bench.records import DEFAULT_OUTPUT
+    from ttt_bench.report.html import page
+
+    text = page(read_runs(paths or [DEFAULT_OUTPUT]))
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {output} ({error.strerror}); give another -o") from error
+    click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB")

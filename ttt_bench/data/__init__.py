@@ -1,0 +1,1 @@
+"""Getting datasets: fetching their archives and unpacking them."""

@@ -1,0 +1,1 @@
+"""Published numbers, kept apart from measured ones."""

@@ -1,0 +1,62 @@
+"""The tables of the APM paper and its poster (Modi and Rawat, NeurIPS 2024, arXiv 2410.20535)."""
+
+import csv
+from pathlib import Path
+
+from ttt_bench.references.tables import Table, read_table
+
+HERE = Path(__file__).parent
+NATURAL = {
+    "imagenet": 50_000,
+    "imagenet-a": 7_500,
+    "imagenet-v2": 10_000,
+    "imagenet-r": 30_000,
+    "imagenet-sketch": 50_889,
+}
+CROSS = {
+    "flowers102": 2_463,
+    "dtd": 1_692,
+    "oxford-pets": 3_669,
+    "ucf101": 3_783,
+    "caltech101": 2_465,
+    "food101": 30_300,
+    "sun397": 19_850,
+    "fgvc-aircraft": 3_333,
+    "eurosat": 8_100,
+}
+
+
+def tables() -> list[Table]:
+    """Accuracies in percent, every cell and average as printed."""
+    everything: frozenset[str] = frozenset()
+    return [
+        read_table(
+            HERE / "imagenet_c_severity5.csv",
+            "ImageNet-C at severity 5",
+            {"average": everything},
+            {"imagenet-c": 50_000},
+            dataset="imagenet-c",
+            severity=5,
+        ),
+        read_table(
+            HERE / "natural_shift.csv",
+            "ImageNet and its variants",
+            {"average": everything, "ood_average": frozenset({"imagenet"})},
+            NATURAL,
+        ),
+        read_table(
+            HERE / "cross_dataset.csv",
+            "fine-grained datasets",
+            {"average": everything},
+            CROSS,
+        ),
+    ]
+
+
+def costs() -> list[dict[str, str]]:
+    """The cost table, cells as printed: (u) is the teacher's share, (s) the student's.
+
+    A multiply-add counts as one operation there, and as two in what ttt-bench measures.
+    """
+    with (HERE / "cost.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,17 @@
+"""The built-in published tables, registered like any other plugin's."""
+
+from ttt_bench.hookspecs import hookimpl
+from ttt_bench.specs import ReferenceSpec
+
+
+@hookimpl
+def ttt_bench_references() -> list[ReferenceSpec]:
+    """The tables of the APM paper."""
+    return [
+        ReferenceSpec(
+            name="apm-paper",
+            summary="ImageNet-C, natural shifts and fine-grained datasets, as APM's paper prints",
+            code="ttt_bench.references.apm_paper:tables",
+            source="Modi and Rawat, NeurIPS 2024, arXiv 2410.20535, and its poster",
+        )
+    ]

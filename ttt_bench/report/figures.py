@@ -1,0 +1,121 @@
+"""The figures of a comparison, for a paper and for the report page."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from ttt_bench.compare.pareto import COSTS, front
+from ttt_bench.compare.runs import FinishedRun
+from ttt_bench.datasets.corruptions import SHORT_NAMES
+from ttt_bench.metrics.calibration import BINS, reliability
+
+# Width of a text column, in inches, at which labels keep a readable size.
+WIDTH = 6.5
+
+
+def names(runs: Sequence[FinishedRun]) -> list[str]:
+    """What to call each run: its method, and its backbone where methods repeat."""
+    methods = [run.summary["method"] for run in runs]
+    return [
+        name if methods.count(name) == 1 else f"{name} ({run.summary['backbone']})"
+        for name, run in zip(methods, runs, strict=True)
+    ]
+
+
+def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
+    """Top-1 against GFLOPs, memory and time, the front drawn through."""
+    figure = Figure((WIDTH, 3), layout="constrained")
+    labels, colours = names(runs), _colours(len(runs))
+    rows = [run.summary for run in runs]
+    axes = figure.subplots(1, len(COSTS), sharey=True)
+    for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
+        best = [rows[place] for place in front(rows, cost)]
+        xs, ys = [row["cost"][cost] for row in best], [row["top1"] for row in best]
+        axis.step(xs, ys, where="post", color="grey", linewidth=1, linestyle="--", zorder=1)
+        for row, name, colour in zip(rows, labels, colours, strict=True):
+            axis.scatter(row["cost"][cost], row["top1"], color=colour, label=name, s=22, zorder=2)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel(label)
+    axes[0].set_ylabel("top-1 %")
+    _legend(figure, axes[0], len(runs))
+    return figure
+
+
+def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
+    """Top-1 of every run under every corruption, as a heat map; None without corruptions."""
+    present = [c for c in SHORT_NAMES if any(c in run.summary["corruptions"] for run in runs)]
+    if not present:
+        return None
+    values = np.array(
+        [[run.summary["corruptions"].get(name, np.nan) for name in present] for run in runs]
+    )
+    figure = Figure((WIDTH, 1.2 + 0.28 * len(runs)), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="viridis")
+    axis.set_xticks(range(len(present)), [SHORT_NAMES[name] for name in present], rotation=60)
+    axis.set_yticks(range(len(runs)), names(runs))
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            light = "white" if value < 60 else "black"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=light, size=7)
+    figure.colorbar(image, label="top-1 %")
+    return figure
+
+
+def steps(runs: Sequence[FinishedRun]) -> Figure | None:
+    """Top-1 after each step, the reported last one and the oracle; None if no run iterates."""
+    iterating = [run for run in runs if run.summary["step_top1"]]
+    if not iterating:
+        return None
+    figure = Figure((WIDTH, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for run, name, colour in zip(
+        iterating, names(iterating), _colours(len(iterating)), strict=True
+    ):
+        own = run.summary["step_top1"]
+        axis.plot(range(1, len(own) + 1), own, color=colour, marker=".", label=name)
+        axis.axhline(run.summary["oracle_top1"], color=colour, linestyle=":", linewidth=1)
+    axis.set_xlabel("step (dotted: oracle over the steps, an upper bound that sees labels)")
+    axis.set_ylabel("top-1 %")
+    _legend(figure, axis, len(iterating))
+    return figure
+
+
+def calibration(runs: Sequence[FinishedRun]) -> Figure | None:
+    """Accuracy in each of 15 bins of confidence: on the diagonal confidence can be believed."""
+    figure = Figure((WIDTH, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
+    for run, name, colour in zip(runs, names(runs), _colours(len(runs)), strict=True):
+        bins = np.array(reliability(run.records))
+        there = bins[:, 0] > 0
+        label = f"{name} (ECE {run.summary['ece']:.1f})"
+        axis.plot(bins[there, 2], bins[there, 1], color=colour, marker=".", label=label)
+    axis.set_xlabel(f"confidence, %, {BINS} bins")
+    axis.set_ylabel("accuracy, %")
+    _legend(figure, axis, len(runs))
+    return figure
+
+
+FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
+    "pareto": pareto,
+    "corruptions": corruptions,
+    "steps": steps,
+    "calibration": calibration,
+}
+
+
+def _colours(count: int) -> list[Any]:
+    return [colormaps["tab20"](number % 20) for number in range(count)]
+
+
+def _legend(figure: Figure, axis: Any, count: int) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, count), fontsize=7)

@@ -1,0 +1,124 @@
+"""One page that holds a whole comparison and opens without a network."""
+
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+
+from ttt_bench.compare.runs import FinishedRun, columns, compare
+from ttt_bench.report.disagreements import disagreements
+from ttt_bench.report.figures import FIGURES, names
+from ttt_bench.report.tables import Grid, by_dataset, notes, pairs, result_grids
+
+CAPTIONS = {
+    "pareto": "Top-1 against cost. Dashed: the front of runs that no other beats in both.",
+    "corruptions": "Top-1 under each corruption.",
+    "steps": "Top-1 after each step; dotted, what an oracle that sees the labels would reach.",
+    "calibration": "Accuracy against confidence; on the diagonal confidence can be believed.",
+}
+SECTIONS = [
+    ("tables", "Tables"),
+    ("figures", "Figures"),
+    ("samples", "Disagreements"),
+    ("protocol", "Protocol"),
+]
+# Text and axes are drawn in this colour, which the page replaces by that of its own text.
+INK = "#010203"
+
+
+def page(runs: Sequence[FinishedRun]) -> str:
+    """The report of some runs, as HTML without references to anything outside it.
+
+    Raises:
+        UserError: two runs of one dataset may not stand in one column.
+    """
+    compared = compare(runs)
+    rows = compared["rows"]
+    grids: list[Grid] = [
+        *filter(None, [by_dataset(rows, compared["averages"])]),
+        *result_grids(rows),
+        *([pairs(compared["pairs"])] if compared["pairs"] else []),
+    ]
+    by_column = columns(runs)
+    drawn = []
+    for dataset, own in by_column.items():
+        for name, draw in FIGURES.items():
+            if (figure := draw(own)) is not None:
+                caption = f"{dataset}: {CAPTIONS[name]}"
+                drawn.append({"svg": Markup(svg(figure)), "caption": caption})
+    samples = disagreements(next(iter(by_column.values())))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(_asset("page.html.j2"))
+    datasets = ", ".join(by_column)
+    return template.render(
+        title=f"ttt-bench: {datasets}",
+        intro=f"{len(runs)} runs on {datasets}, every row measured on the same samples.",
+        sections=SECTIONS,
+        grids=grids,
+        notes=notes(rows),
+        figures=drawn,
+        samples=samples,
+        # Inside a script element only this can end it.
+        samples_json=Markup(json.dumps(samples["items"]).replace("<", "\\u003c")),
+        runs=[_about(run, name) for run, name in zip(runs, names(runs), strict=True)],
+        style=Markup(_asset("page.css")),
+        script=Markup(_asset("page.js")),
+    )
+
+
+def svg(figure: Any) -> str:
+    """A figure as an SVG element whose text takes the page's colour and font."""
+    file = io.StringIO()
+    figure.patch.set_alpha(0)
+    ink = {name: INK for name in ("text.color", "axes.labelcolor", "axes.edgecolor")}
+    for axis in figure.axes:
+        axis.patch.set_alpha(0)
+        axis.tick_params(colors=INK, which="both")
+        axis.xaxis.label.set_color(INK)
+        axis.yaxis.label.set_color(INK)
+        for spine in axis.spines.values():
+            spine.set_edgecolor(INK)
+    for legend in figure.legends:
+        legend.get_frame().set_alpha(0)
+        for text in legend.get_texts():
+            text.set_color(INK)
+    # A fixed salt makes the same figure the same text.
+    with matplotlib.rc_context({**ink, "svg.fonttype": "none", "svg.hashsalt": "ttt-bench"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def _about(run: FinishedRun, name: str) -> dict[str, str]:
+    card = {"column": run.card.column, "row": run.card.row}
+    return {
+        "name": name,
+        "dataset": str(run.card.column["dataset"]),
+        "command": command(run),
+        "card": json.dumps(card, indent=1, ensure_ascii=False),
+        "environment": json.dumps(run.manifest["environment"], indent=1),
+    }
+
+
+def command(run: FinishedRun) -> str:
+    """What to type to make this run again."""
+    job, column = run.manifest["job"], run.card.column
+    parts = ["ttt-bench", "run", "--method", job["method"], "--dataset", job["dataset"]]
+    parts += ["--backbone", job["backbone"], "--seed", str(job["seed"])]
+    if column["limit"] is not None:
+        parts += ["--limit", str(column["limit"])]
+    for key, value in job["config"].items():
+        # The hash of a file follows from the file.
+        if not key.endswith("_sha256") and value is not None:
+            parts += ["--set", f"{key}={json.dumps(value)}"]
+    return shlex.join(parts)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("ttt_bench.report.page") / name).read_text("utf-8")

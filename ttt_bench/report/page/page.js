@@ -1,0 +1,68 @@
+"use strict";
+
+// A cell's number is the first one in it; cells without one sort last.
+function value(row, column) {
+  const text = row.cells[column].textContent.trim();
+  const number = text.replace(/,/g, "").match(/[+-]?\d+(\.\d+)?(e[+-]?\d+)?/i);
+  const leads = number !== null && /^[+-]?[\d,.]/.test(text);
+  return { text, number: leads ? parseFloat(number[0]) : null };
+}
+
+function order(a, b) {
+  if (a.number !== null && b.number !== null) return a.number - b.number;
+  if (a.number !== null || b.number !== null) return a.number === null ? 1 : -1;
+  return a.text.localeCompare(b.text);
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    head.querySelector("button").addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") === "descending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = [...table.tBodies[0].rows];
+      rows.sort((a, b) => (up ? 1 : -1) * order(value(a, column), value(b, column)));
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
+
+const data = document.getElementById("disagreements");
+if (data !== null) {
+  const samples = JSON.parse(data.textContent);
+  const right = document.getElementById("right");
+  const wrong = document.getElementById("wrong");
+  const draw = () => {
+    const fitting = samples.filter(
+      (sample) =>
+        sample.predictions[right.value] === sample.label &&
+        sample.predictions[wrong.value] !== sample.label,
+    );
+    document.getElementById("count").textContent = `${fitting.length} shown`;
+    document.getElementById("cards").replaceChildren(
+      ...fitting.map((sample) => {
+        const card = document.createElement("li");
+        const image = document.createElement("img");
+        image.src = sample.image;
+        image.alt = `a photograph labelled ${sample.label}`;
+        card.append(image);
+        for (const [name, said] of [
+          ["label", sample.label],
+          ["group", sample.group],
+          [right.value, sample.predictions[right.value]],
+          [wrong.value, sample.predictions[wrong.value]],
+        ]) {
+          if (said === null) continue;
+          const line = document.createElement("div");
+          line.textContent = `${name}: ${said}`;
+          card.append(line);
+        }
+        return card;
+      }),
+    );
+  };
+  right.addEventListener("change", draw);
+  wrong.addEventListener("change", draw);
+  draw();
+}
