@@ -20,8 +20,8 @@ from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.task import EngineTask, PreparedSample
 from ttt_bench.errors import UserError
 
-METHODS = ("--method", "clip-zero-shot", "--method", "apm", "--set", "apm.image_size=64")
-SETTINGS = ("--limit", 70, "--batch-size", 9, "--no-feature-cache")
+METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--set", "apm.image_size=64")
+SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "steps=2")
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.task import EngineTask
 from ttt_bench.feature_cache import Feature, FeatureCache, cache_folder, image_name
 
-METHODS = ("--method", "clip-zero-shot", "--method", "apm", "--limit", 20)
+METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--limit", 10, "--set", "apm.steps=2")
 
 
 def feature(number: float) -> Feature:
-    return Feature(torch.full((128,), number), seconds=number / 8)
+    return Feature(torch.full((128,), float(number)), seconds=number / 8)
 
 
 @pytest.fixture
@@ -103,16 +103,15 @@ def test_a_damaged_file_is_begun_anew(damage: str, capfd):
 
 
 def test_the_least_recently_used_files_go():
-    caches = [FeatureCache({"n": n}, bound=200_000) for n in range(5)]
-    for age, cache in enumerate(caches[:4]):
+    caches = [FeatureCache({"n": n}) for n in range(5)]
+    for age, cache in enumerate(caches):
         cache.write({str(number): feature(number) for number in range(60)})
         os.utime(cache.path, (age, age))
     caches[0].read(["1"])
-    caches[4].write({str(number): feature(number) for number in range(60)})
-    caches[4].write({"more": feature(1)})
+    bound = caches[0].path.stat().st_size * 7 // 2
+    FeatureCache({"n": 4}, bound).write({"more": feature(1)})
     assert [cache.path.exists() for cache in caches] == [True, False, False, True, True]
-    taken = sum(path.stat().st_size for path in cache_folder().iterdir())
-    assert 100_000 < taken <= 200_000
+    assert sum(path.stat().st_size for path in cache_folder().iterdir()) <= bound
 
 
 def test_one_file_stays_within_the_bound():
@@ -131,7 +130,7 @@ def fill(start: int) -> int:
 
 
 def test_processes_share_a_file(capfd):
-    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         assert list(pool.map(fill, (0, 20, 40))) == [30, 30, 30]
     found = FeatureCache({"shared": True}).read([str(number) for number in range(70)])
     assert len(found) == 70
@@ -145,8 +144,8 @@ def test_methods_and_runs_share_features(run_json, records_of, encoded):
     alone = len(encoded)
     encoded.clear()
     first = run_json(*METHODS, "--output", "first")
-    # One call on loading; each method 2 of the probe; 20 of the first, 1 of the second's trust.
-    assert (alone, len(encoded)) == (1 + 2 * (2 + 20), 1 + 2 * 2 + 20 + 1)
+    # One call on loading, 2 of each method's probe; 10 of the first, 1 for the second's trust.
+    assert (alone, len(encoded)) == (1 + 2 * (2 + 10), 1 + 2 * 2 + 10 + 1)
     encoded.clear()
     second = run_json(*METHODS, "--output", "second")
     assert len(encoded) == 1 + 2 * (2 + 1)
@@ -164,13 +163,12 @@ def test_a_feature_costs_what_it_cost(task, samples):
         task.encode_image(samples)
         return time.perf_counter() - started + task.settle()
 
-    booked()
+    computing = booked()
     found = task.cache.read([image_name(sample.image) for sample in samples])
-    again = booked()
-    assert again == pytest.approx(sum(feature.seconds for feature in found.values()), abs=1e-3)
-    # Four that once took a minute each still do.
+    assert 0 < sum(feature.seconds for feature in found.values()) <= computing
+    # Four that took a minute each when they were computed still do.
     task.cache.write({name: Feature(found[name].values, 60.0) for name in found})
-    assert booked() == pytest.approx(240, abs=0.01)
+    assert booked() == pytest.approx(240, abs=0.1)
 
 
 def test_another_image_is_another_feature(task, samples, encoded):

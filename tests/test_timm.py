@@ -217,7 +217,7 @@ def test_a_known_name_in_another_place_is_no_match(weights: Path, tmp_path: Path
     torch.save(
         {swapped.get(name, name): value for name, value in state.items()}, tmp_path / "w.pth"
     )
-    with pytest.raises(UserError, match="is norm.bias .* the model's is norm.weight"):
+    with pytest.raises(UserError, match=r"is norm.bias .* the model's is norm.weight"):
         on_cpu("test_vit", tmp_path / "w.pth")
 
 

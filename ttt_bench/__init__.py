@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ttt_bench.errors import UserError
     from ttt_bench.hookspecs import hookimpl
     from ttt_bench.records import Records
+    from ttt_bench.references.tables import Publication
     from ttt_bench.specs import (
         AdapterSpec,
         BackboneSpec,
@@ -47,6 +48,7 @@ _HOMES = {
     "ExecutorSpec": "specs",
     "MetricSpec": "specs",
     "Prediction": "adapter",
+    "Publication": "references.tables",
     "Records": "records",
     "ReferenceSpec": "specs",
     "Sample": "adapter",
@@ -77,6 +79,7 @@ __all__ = [
     "ExecutorSpec",
     "MetricSpec",
     "Prediction",
+    "Publication",
     "Records",
     "ReferenceSpec",
     "Sample",

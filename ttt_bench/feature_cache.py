@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import platformdirs
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -45,7 +45,7 @@ class Feature:
         seconds: what computing it took, transform included.
     """
 
-    values: Float32[Tensor, " dim"]
+    values: Float[Tensor, " dim"]
     seconds: float
 
 
@@ -84,15 +84,14 @@ class FeatureCache:
         return self._attempt(select, {}) if self.path.exists() else {}
 
     def write(self, features: Mapping[str, Feature]) -> None:
-        """Add features, and remove what passes the bound."""
+        """Add features in float32, the only ones kept, and remove what passes the bound."""
 
         def insert(database: sqlite3.Connection) -> None:
             rows = []
             for name, feature in features.items():
-                blob = feature.values.numpy().tobytes()
-                rows.append(
-                    (name, blob, feature.seconds, self._digest(name, blob, feature.seconds))
-                )
+                if feature.values.dtype == torch.float32:
+                    blob, seconds = feature.values.numpy().tobytes(), feature.seconds
+                    rows.append((name, blob, seconds, self._digest(name, blob, seconds)))
             with database:
                 database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
 

@@ -106,7 +106,7 @@ class ExecutorSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSpec(Spec):
-    """A published table. `code` names a function that returns its rows.
+    """Published tables. `code` names a function that returns a `Publication`.
 
     Attributes:
         source: the publication.

@@ -27,14 +27,17 @@ def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> Non
     from ttt_bench.plugins import registry
     from ttt_bench.records import DEFAULT_OUTPUT
 
-    tables = registry().references.find(reference).spec.load()() if reference else []
-    compared = compare(read_runs(paths or [DEFAULT_OUTPUT]))
+    published = registry().references.find(reference).spec.load()() if reference else None
+    tables = published.tables if published else ()
+    runs = read_runs(paths or [DEFAULT_OUTPUT])
+    compared = compare(runs)
     for row in compared["rows"]:
         row["reference"] = beside(row, tables)
     if format_ == "json":
         click.echo(json.dumps(compared, indent=2))
         return
     from ttt_bench.report import tables as grids_of
+    from ttt_bench.report.costs import cost_table, published_costs
     from ttt_bench.report.render import show
 
     rows = compared["rows"]
@@ -43,8 +46,11 @@ def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> Non
         grids.insert(0, across)
     if compared["pairs"]:
         grids.append(grids_of.pairs(compared["pairs"]))
+    grids.append(cost_table(runs))
     said = grids_of.notes(rows)
     if reference:
-        grids += [grids_of.beside_published(reference, rows), *grids_of.published(tables)]
         said.append("≠: the printed average does not follow from the printed cells.")
+        grids += [grids_of.beside_published(reference, rows), *grids_of.published(tables)]
+    if published and published.costs:
+        grids.append(published_costs(published.costs))
     show(grids, format_, said)

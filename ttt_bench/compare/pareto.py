@@ -19,9 +19,11 @@ def front(rows: Sequence[Mapping[str, Any]], cost: str) -> list[int]:
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["cost"][cost], -rows[i]["top1"]))
     found: list[int] = []
     for place in order:
-        best = rows[found[-1]] if found else None
-        better = best is None or rows[place]["top1"] > best["top1"]
-        if better or _point(rows[place], cost) == _point(best, cost):
+        if not found:
+            found.append(place)
+            continue
+        row, best = rows[place], rows[found[-1]]
+        if row["top1"] > best["top1"] or _point(row, cost) == _point(best, cost):
             found.append(place)
     return found
 

@@ -20,6 +20,7 @@ class FinishedRun:
 
     path: Path
     manifest: dict[str, Any]
+    counted: dict[str, Any]
     card: Card
     records: Records
     summary: dict[str, Any]
@@ -50,8 +51,9 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 def _read(folder: RunFolder) -> FinishedRun:
     card = folder.card()
     records = folder.read_records()
-    summary = summarize(card, records, folder.read_json("cost.json"))
-    return FinishedRun(folder.path, folder.manifest(), card, records, summary)
+    counted = folder.read_json("cost.json")
+    summary = summarize(card, records, counted)
+    return FinishedRun(folder.path, folder.manifest(), counted, card, records, summary)
 
 
 def columns(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:

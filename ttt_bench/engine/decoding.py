@@ -116,7 +116,11 @@ class _Entries(TorchDataset[Any]):
     """What a process makes of the entries that are coming."""
 
     def __init__(
-        self, dataset: Dataset, backbone: Backbone, indices: tuple[int, ...], sizes: tuple[int | None, ...]
+        self,
+        dataset: Dataset,
+        backbone: Backbone,
+        indices: tuple[int, ...],
+        sizes: tuple[int | None, ...],
     ) -> None:
         self.dataset = dataset
         self.backbone = backbone

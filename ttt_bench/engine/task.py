@@ -69,12 +69,11 @@ class EngineTask(Task):
     @override
     @torch.no_grad()
     def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
-        cache = self.cache
+        started, computing, cache = self._clock(), 0.0, self.cache
         # Another model or another precision than the cache's key says.
         autocast = torch.is_autocast_enabled(self.device.type)
         if cache is None or autocast or not self._watch.unchanged():
             return super().encode_image(samples)
-        started, computing = self._clock(), 0.0
         names = [image_name(sample.image) for sample in samples]
         known = self._known(cache, names, samples)
         ready = sum(known[name].seconds for name in names if name in known)

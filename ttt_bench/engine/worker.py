@@ -120,7 +120,7 @@ class Worker:
 
         Returns:
             FLOPs of the setup (once per task) and of a sample, by phase and direction; bytes at
-            the peak; parameters updated; the samples counted.
+            the peak; parameters of the backbone and parameters updated; the samples counted.
         """
         counters = []
         cache, self.task.cache = self.task.cache, None
@@ -143,6 +143,9 @@ class Worker:
             "setup_flops": dict(self._setup.flops["setup"]),
             "flops_per_sample": per_sample,
             "peak_memory_bytes": resident + max(counter.peak_bytes for counter in counters),
+            "backbone_parameters": sum(
+                parameter.numel() for parameter in self.task.backbone.model.parameters()
+            ),
             "parameters_updated": max(sum(c.parameters.values()) for c in counters),
         }
 

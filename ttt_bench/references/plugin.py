@@ -11,7 +11,7 @@ def ttt_bench_references() -> list[ReferenceSpec]:
         ReferenceSpec(
             name="apm-paper",
             summary="ImageNet-C, natural shifts and fine-grained datasets, as APM's paper prints",
-            code="ttt_bench.references.apm_paper:tables",
+            code="ttt_bench.references.apm_paper:publication",
             source="Modi and Rawat, NeurIPS 2024, arXiv 2410.20535, and its poster",
         )
     ]

@@ -105,3 +105,11 @@ def read_table(
         dataset=dataset,
         severity=severity,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What a `ReferenceSpec` names: tables of accuracies, and one of costs, its cells as text."""
+
+    tables: tuple[Table, ...]
+    costs: tuple[Mapping[str, str], ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.runs import FinishedRun
@@ -82,6 +82,7 @@ def steps(runs: Sequence[FinishedRun]) -> Figure | None:
         own = run.summary["step_top1"]
         axis.plot(range(1, len(own) + 1), own, color=colour, marker=".", label=name)
         axis.axhline(run.summary["oracle_top1"], color=colour, linestyle=":", linewidth=1)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("step (dotted: oracle over the steps, an upper bound that sees labels)")
     axis.set_ylabel("top-1 %")
     _legend(figure, axis, len(iterating))

@@ -12,6 +12,7 @@ import matplotlib
 from markupsafe import Markup
 
 from ttt_bench.compare.runs import FinishedRun, columns, compare
+from ttt_bench.report.costs import cost_table
 from ttt_bench.report.disagreements import disagreements
 from ttt_bench.report.figures import FIGURES, names
 from ttt_bench.report.tables import Grid, by_dataset, notes, pairs, result_grids
@@ -44,6 +45,7 @@ def page(runs: Sequence[FinishedRun]) -> str:
         *filter(None, [by_dataset(rows, compared["averages"])]),
         *result_grids(rows),
         *([pairs(compared["pairs"])] if compared["pairs"] else []),
+        cost_table(runs),
     ]
     by_column = columns(runs)
     drawn = []
@@ -88,8 +90,9 @@ def svg(figure: Any) -> str:
         legend.get_frame().set_alpha(0)
         for text in legend.get_texts():
             text.set_color(INK)
+    settings: dict[Any, Any] = {**ink, "svg.fonttype": "none", "svg.hashsalt": "ttt-bench"}
     # A fixed salt makes the same figure the same text.
-    with matplotlib.rc_context({**ink, "svg.fonttype": "none", "svg.hashsalt": "ttt-bench"}):
+    with matplotlib.rc_context(settings):
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ttt_bench.references.tables import Table, read_table
+from ttt_bench.references.tables import Publication, Table, read_table
 
 HERE = Path(__file__).parent
 NATURAL = {
@@ -60,3 +60,8 @@ def costs() -> list[dict[str, str]]:
     """
     with (HERE / "cost.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def publication() -> Publication:
+    """Everything of the paper that is kept here."""
+    return Publication(tables=tuple(tables()), costs=tuple(costs()))
