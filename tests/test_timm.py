@@ -156,6 +156,7 @@ def test_source_and_apm_run_whatever_the_batch(ttt, photos, records_of, weights:
         results.append([records_of(run) for run in json.loads(out)["runs"]])
     (source, apm), (other_source, other_apm) = results
     assert same(source, other_source)
+    # To the last bit is for the tests of APM.
     np.testing.assert_allclose(apm.logits, other_apm.logits, rtol=1e-5, atol=1e-5)
     backbone = on_cpu("test_vit", weights)
     dataset = ImageFolder("photos", None)
