@@ -17,7 +17,12 @@ GOLDEN = Path(__file__).parent / "golden"
 def test_golden(path: Path):
     result = golden_check.compare(path)
     assert result["kind"] == path.stem
-    assert max(result["max_rel_diff"].values()) < 1e-4
+    difference = result["max_rel_diff"]
+    # A unit of this case is within rounding of zero, and whether it is active, and so gets Adam's
+    # full step, differs between CPUs: 2.6e-5 and 4.2e-4 were seen. The golden itself is 5.0e-4 from
+    # the same network in float64.
+    assert difference.pop("full/grid_sample", 0.0) < 1e-3
+    assert max(difference.values()) < 1e-4
 
 
 def test_apm_ttt_other_seed(tmp_path: Path):

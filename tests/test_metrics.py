@@ -71,7 +71,7 @@ def test_a_calibrated_classifier_has_a_small_ece_and_a_boaster_a_large_one():
 
 def test_accuracies():
     own = records()
-    assert accuracy.error(own) == pytest.approx(100 - accuracy.top1(own))
+    assert accuracy.error_rate(own) == pytest.approx(100 - accuracy.top1(own))
     shares = [
         np.mean([p == k for p, k in zip(own.prediction, own.label, strict=True) if k == c])
         for c in range(7)

@@ -17,7 +17,7 @@ def top5(records: Records) -> float:
     return percent((best == records.label[:, None]).any(axis=1))
 
 
-def error(records: Records) -> float:
+def error_rate(records: Records) -> float:
     """Share of samples whose last prediction is wrong."""
     return percent(~records.correct)
 

@@ -6,7 +6,7 @@ from ttt_bench.specs import MetricSpec
 ACCURACY = {
     "top1": "share of samples whose last prediction is right, percent",
     "top5": "share of samples whose label is among the five highest logits, percent",
-    "error": "share of samples whose last prediction is wrong, percent",
+    "error_rate": "share of samples whose last prediction is wrong, percent",
     "mean_per_class": "mean over the classes of the share that is right, percent",
     "groups": "top-1 of each corruption or domain, percent",
     "corruptions": "top-1 of each of ImageNet-C's corruptions, over its severities, percent",

@@ -109,13 +109,13 @@ class Network:
         # A convolution whose stride is its kernel: weights times patches.
         patches = F.unfold(images, self.sizes.patch, stride=self.sizes.patch)
         trigger = torch.bmm(weights["trigger"][:, None], patches) + weights["trigger_bias"][:, None]
-        # A lone vector stands in front of its matrix: behind it, a stack of one sample would take
-        # another kernel, which rounds otherwise than that of a larger stack.
-        shared = torch.bmm(trigger, weights["fc1_trigger"].mT).mT + weights["fc1_bias"][:, :, None]
+        # A lone vector stands in front of its matrix and is no transposed view, here or on the way
+        # back: else a stack of one sample takes another kernel, which rounds in another way.
+        shared = torch.bmm(trigger, weights["fc1_trigger"].mT)[:, 0] + weights["fc1_bias"]
         rows = stacked_product(weights["fc1_row"], code)
         columns = stacked_product(weights["fc1_column"], code)
         # The large sums are not needed once rectified: in place.
-        first = ((shared + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
+        first = ((shared[:, :, None] + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
         second = torch.baddbmm(weights["fc2_bias"][:, :, None], weights["fc2"], first).relu_()
         return torch.baddbmm(weights["fc3_bias"][:, :, None], weights["fc3"], second).relu_()
 
@@ -132,7 +132,7 @@ class Network:
         hidden = self.hidden(weights, images)
         if not self.sizes.heads:
             mean = hidden.mean(dim=2)[:, None]
-            return torch.bmm(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
+            return stacked_product(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
         return self._attend(weights, hidden)
 
     def _feature(
@@ -147,11 +147,11 @@ class Network:
         batch, size = len(hidden), self.sizes.features
         half, width = size // 2, size // heads
 
-        query = torch.bmm(weights["query"][:, None], weights["to_query"].mT)[:, 0]
+        query = stacked_product(weights["query"][:, None], weights["to_query"].mT)[:, 0]
         query = (query + weights["to_query_bias"]) / width**0.5
         # One vector per head scores a location's feature, another its hidden layer.
         key = weights["to_key"].view(batch * heads, width, size)
-        for_feature = torch.bmm(query.reshape(batch * heads, 1, width), key)
+        for_feature = stacked_product(query.reshape(batch * heads, 1, width), key)
         for_feature = for_feature.view(batch, heads, size)
         for_hidden = torch.bmm(for_feature, weights["head"])
         by_column = stacked_product(for_feature[..., :half], code.T)
@@ -168,6 +168,6 @@ class Network:
         averaged = torch.bmm(hidden, attention.mT)
         seen = self._feature(weights, averaged).mT + seen_code
         value = weights["to_value"].view(batch * heads, width, size)
-        pooled = torch.bmm(seen.reshape(batch * heads, 1, size), value.mT).view(batch, 1, size)
-        pooled = pooled + weights["to_value_bias"][:, None]
-        return torch.bmm(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]
+        pooled = stacked_product(seen.reshape(batch * heads, 1, size), value.mT)
+        pooled = pooled.reshape(batch, 1, size) + weights["to_value_bias"][:, None]
+        return stacked_product(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]
