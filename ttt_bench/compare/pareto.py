@@ -29,4 +29,4 @@ def front(rows: Sequence[Mapping[str, Any]], cost: str) -> list[int]:
 
 
 def _point(row: Mapping[str, Any], cost: str) -> tuple[float, float]:
-    return row["cost"][cost], row["top1"]
+    return float(row["cost"][cost]), float(row["top1"])

@@ -1,9 +1,9 @@
-"""Choose how TTT-MAE is set for `tiny-mae`, on held-out training images.
+"""Try TTT-MAE with `tiny-mae` at several learning rates, on held-out training images.
 
-    python tools/choose_ttt_mae_preset.py
+    python tools/try_ttt_mae_rates.py
 
 The images are CIFAR-10 training images that fitted nothing, under the four corruptions that
-ImageNet-C's authors put aside for such choices (speckle noise, Gaussian blur, spatter, saturate) at
+ImageNet-C's authors put aside for such trials (speckle noise, Gaussian blur, spatter, saturate) at
 severity 3. No test image is read.
 """
 
@@ -25,7 +25,7 @@ from ttt_bench_ttt_mae.transform import to_pixels
 from ttt_bench_ttt_mae.tuning import tune
 
 COPIES = (32,)
-RATES = (1e-3, 5e-3, 2e-2)
+RATES = (1.25e-3, 5e-3, 2e-2)
 
 
 def main() -> None:
