@@ -25,13 +25,13 @@ from ttt_bench_ttt_mae.transform import to_pixels
 from ttt_bench_ttt_mae.tuning import tune
 
 COPIES = (32,)
-RATES = (1.25e-3, 5e-3, 2e-2)
+RATES = (1e-3, 5e-3, 2e-2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
-    parser.add_argument("--images", type=int, default=50, help="of each corruption")
+    parser.add_argument("--images", type=int, default=25, help="of each corruption")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
