@@ -154,7 +154,7 @@ def test_edited_card(ttt, finished):
     manifest = json.loads((finished.path / "manifest.json").read_text())
     manifest["card"]["column"]["limit"] = 71
     (finished.path / "manifest.json").write_text(json.dumps(manifest))
-    one_line(ttt("compare", "r"), "manifest.json", "edited")
+    one_line(ttt("compare", "r"), "manifest.json", "column.limit was edited")
 
 
 def test_unfinished_run_is_not_compared(ttt, finished):

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from ttt_bench.compare.published import beside
 from ttt_bench.compare.runs import averages
-from ttt_bench.compare.statistics import holm, paired, wilson
-from ttt_bench.metrics.accuracy import corruptions, mean_corruption
+from ttt_bench.metrics.accuracy import ALEXNET_ERRORS, corruptions, mce, mean_corruption
 from ttt_bench.records import Records
 from ttt_bench.references.apm_paper import tables
 
@@ -57,12 +55,44 @@ def test_corruptions_are_means_over_severities():
         label=np.zeros(n, dtype=int),
         prediction=np.array([0, 0, 1, 1, 0]),
         confidence=np.ones(n),
+        unadapted_prediction=None,
         step_predictions=None,
         logits=np.zeros((n, 2)),
         seconds=0.0,
     )
     assert corruptions(records) == {"fog": 75.0, "snow": 0.0}
     assert mean_corruption(records) is None
+
+
+def on_imagenet_c(groups: list[str], right: np.ndarray, classes: int = 1000) -> Records:
+    n = len(groups)
+    return Records(
+        sample_id=[str(i) for i in range(n)],
+        group=groups,
+        label=np.zeros(n, dtype=int),
+        prediction=np.where(right, 0, 1),
+        confidence=np.ones(n),
+        unadapted_prediction=None,
+        step_predictions=None,
+        logits=np.zeros((n, classes), np.float32),
+        seconds=0.0,
+    )
+
+
+def test_mce_is_one_hundred_for_alexnet():
+    """With AlexNet's own errors every ratio is 1; with half of them, a half."""
+    groups, right = [], []
+    for name, error in ALEXNET_ERRORS.items():
+        for severity in range(1, 6):
+            groups += [f"{name}@{severity}"] * 100
+            right += [place >= round(error) for place in range(100)]
+    alexnet = on_imagenet_c(groups, np.array(right))
+    assert mce(alexnet) == pytest.approx(100, abs=0.7)
+    # Where AlexNet's errors do not apply there is no number.
+    assert mce(on_imagenet_c(groups, np.array(right), classes=10)) is None
+    assert mce(on_imagenet_c(groups[:-100], np.array(right[:-100]))) is None
+    perfect = on_imagenet_c(groups, np.ones(len(groups), dtype=bool))
+    assert mce(perfect) == 0
 
 
 def test_text_and_markdown(ttt, run_json):
@@ -94,55 +124,6 @@ def test_different_columns_are_refused(ttt, run_json, setting, field: str):
     assert (code, out) == (2, "")
     assert field in err
     assert ttt("compare", Path("runs/a"))[0] == 0
-
-
-def test_wilson_interval_of_a_textbook_case():
-    """8 of 10: 0.490 to 0.943 (Agresti and Coull 1998)."""
-    low, high = wilson(np.array([True] * 8 + [False] * 2))
-    assert (low, high) == pytest.approx((49.0, 94.3), abs=0.1)
-
-
-def test_mcnemar_is_the_exact_binomial_test():
-    mine = np.array([True] * 9 + [False] * 2 + [True] * 30)
-    theirs = np.array([False] * 9 + [True] * 2 + [True] * 30)
-    result = paired(mine, theirs)
-    assert result["p_mcnemar"] == pytest.approx(2 * binom.cdf(2, 11, 0.5))
-    assert result["difference"] == pytest.approx(100 * 7 / 41)
-    assert (result["wrong_to_right"], result["right_to_wrong"]) == (9, 2)
-    same = paired(mine, mine)
-    assert (same["difference"], same["ci95"], same["p_mcnemar"]) == (0, [0, 0], 1)
-
-
-def test_bootstrap_interval_covers_the_truth_at_its_rate():
-    """Simulated pairs with a true difference of 10 points: about 95 % of intervals hold it."""
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(200):
-        draw = rng.random(300)
-        # 20 % only mine is right, 10 % only theirs.
-        low, high = paired(draw < 0.20, (draw >= 0.20) & (draw < 0.30))["ci95"]
-        held += low <= 10 <= high
-    assert 0.91 <= held / 200 <= 0.985
-
-
-def test_bootstrap_is_seeded():
-    mine, theirs = np.arange(50) % 2 == 0, np.arange(50) % 3 == 0
-    assert paired(mine, theirs) == paired(mine, theirs)
-
-
-def test_holm_is_the_published_procedure():
-    """Holm 1979: multiply the ascending p-values by n, n - 1, ... and keep them ascending."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
-    # Reject at 5 % exactly where stepping down by hand does.
-    p = np.random.default_rng(0).random(20) ** 3
-    rejected, order = set(), np.argsort(p)
-    for rank, place in enumerate(order):
-        if p[place] * (20 - rank) > 0.05:
-            break
-        rejected.add(int(place))
-    assert {i for i, corrected in enumerate(holm(list(p))) if corrected <= 0.05} == rejected
 
 
 def test_averages_are_over_all_datasets_or_absent():

@@ -17,8 +17,9 @@ def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int =
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, classes)).astype(np.float32) * 3
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    over_steps = None
+    over_steps = before = None
     if n_steps:
+        before = rng.integers(0, classes, n)
         over_steps = rng.integers(0, classes, (n, n_steps))
         over_steps[:, -1] = logits.argmax(1)
     return Records(
@@ -27,6 +28,7 @@ def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int =
         label=rng.integers(0, classes, n),
         prediction=logits.argmax(1),
         confidence=probabilities.max(1).astype(np.float32),
+        unadapted_prediction=before,
         step_predictions=over_steps,
         logits=logits,
         seconds=1.0,
@@ -61,7 +63,7 @@ def test_a_calibrated_classifier_has_a_small_ece_and_a_boaster_a_large_one():
     logits = np.stack([np.log(p), np.log1p(-p)], 1).astype(np.float32)
     fields = dict(
         sample_id=[""] * n, group=[None] * n, label=label, prediction=np.zeros(n, int),
-        step_predictions=None, logits=logits, seconds=0.0,
+        unadapted_prediction=None, step_predictions=None, logits=logits, seconds=0.0,
     )  # fmt: skip
     honest = Records(confidence=p.astype(np.float32), **fields)
     assert calibration.ece(honest) < 1.5
@@ -89,7 +91,8 @@ def test_steps():
     assert max(by_step) <= steps.oracle_top1(own)
     found = steps.changed(own)
     assert found is not None
-    assert by_step[-1] - by_step[0] == pytest.approx(found["helped"] - found["harmed"])
+    before = 100 * np.mean(own.unadapted_prediction == own.label)
+    assert by_step[-1] - before == pytest.approx(found["helped"] - found["harmed"])
     assert found["helped"] + found["harmed"] <= found["share"]
     still = records(n_steps=None)
     assert steps.step_top1(still) == []
@@ -111,8 +114,8 @@ def test_rescoring_fifty_thousand_records_takes_seconds_and_no_torch(tmp_path):
         "logits = rng.normal(size=(n, 100)).astype(np.float32)\n"
         "own = Records(sample_id=[str(i) for i in range(n)], group=[None] * n,\n"
         "    label=rng.integers(0, 100, n), prediction=logits.argmax(1),\n"
-        "    confidence=rng.random(n).astype(np.float32), step_predictions=None,\n"
-        "    logits=logits, seconds=1.0)\n"
+        "    confidence=rng.random(n).astype(np.float32), unadapted_prediction=None,\n"
+        "    step_predictions=None, logits=logits, seconds=1.0)\n"
         "for name, item in registry().metrics.items():\n"
         "    item.spec.load()(own)\n"
         "assert 'torch' not in sys.modules\n"

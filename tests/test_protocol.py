@@ -199,13 +199,25 @@ def test_nested_difference_is_named():
 
 def test_any_edited_character_of_a_card_is_seen():
     one = card()
-    manifest = {
-        "card": {"column": dict(one.column), "row": dict(one.row)},
-        "fingerprint": one.fingerprint,
-        "key": one.key,
-    }
-    assert read_card(manifest, "here").key == one.key
-    text = json.dumps(manifest)
-    edited = json.loads(text.replace('"airplane"', '"airplans"'))
-    with pytest.raises(UserError, match="edited"):
-        read_card(edited, "here")
+    parts = {"column": dict(one.column), "row": dict(one.row)}
+    stored = {"digests": one.digests, "fingerprint": one.fingerprint, "key": one.key}
+    assert read_card({"card": parts, **stored}, "here").key == one.key
+    for part, fields in parts.items():
+        for name, value in fields.items():
+            text = json.dumps(value)
+            for place, old in enumerate(text):
+                try:
+                    new = json.loads(
+                        f"{text[:place]}{'7' if old != '7' else '8'}{text[place + 1 :]}"
+                    )
+                except ValueError:
+                    continue
+                edited = {**parts, part: {**fields, name: new}}
+                with pytest.raises(UserError, match=f"here: {part}.{name}.* was edited"):
+                    read_card({"card": edited, **stored}, "here")
+            without = {n: v for n, v in fields.items() if n != name}
+            with pytest.raises(UserError, match=f"here: {part}.{name} was edited"):
+                read_card({"card": {**parts, part: without}, **stored}, "here")
+    for name in ("fingerprint", "key"):
+        with pytest.raises(UserError, match=f"here: {name} was edited"):
+            read_card({"card": parts, **stored, name: "0"}, "here")

@@ -55,15 +55,15 @@ def test_tables_sort_by_a_click_and_by_a_key(page):
 
 
 def test_disagreements_follow_the_choice(page):
-    cards = page.locator("#cards li")
-    names = page.locator("#right option").all_inner_texts()
+    cards = page.locator(".cards li")
+    names = page.locator(".right option").all_inner_texts()
     assert len(names) == 3
     seen = set()
     for right in names:
         for wrong in names:
-            page.select_option("#right", right)
-            page.select_option("#wrong", wrong)
-            assert f"{cards.count()} shown" == page.locator("#count").inner_text()
+            page.select_option(".right", right)
+            page.select_option(".wrong", wrong)
+            assert f"{cards.count()} shown" == page.locator(".count").inner_text()
             for text in cards.all_inner_texts():
                 lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
                 assert lines[right] == lines["label"]

@@ -63,10 +63,13 @@ class Prediction:
         logits: the reported scores `[classes]`.
         steps: for a method that iterates, the scores after every step `[steps classes]`;
             the last row is the reported one.
+        unadapted: for a method that adapts, what the model it starts from says before the first
+            step `[classes]`; tells what the adaptation changed, and is never reported.
     """
 
     logits: Float[Tensor, " classes"]
     steps: Float[Tensor, "steps classes"] | None = None
+    unadapted: Float[Tensor, " classes"] | None = None
 
 
 class Task:

@@ -35,6 +35,15 @@ class Card:
         """10 hexadecimal digits that stand for both parts; names the run's folder."""
         return digest({"column": self.column, "row": self.row})[:10]
 
+    @property
+    def digests(self) -> dict[str, dict[str, str]]:
+        """16 hexadecimal digits for every field, kept beside the card to name an edited one."""
+        parts = {"column": self.column, "row": self.row}
+        return {
+            part: {name: digest(value)[:16] for name, value in fields.items()}
+            for part, fields in parts.items()
+        }
+
     def first_difference(self, other: "Card") -> str | None:
         """The first field in which two cards differ and its two values, None if they are equal."""
         return next(
@@ -82,21 +91,28 @@ def differences(
 
 
 def read_card(manifest: Mapping[str, Any], where: str) -> Card:
-    """The card of a manifest, checked against the fingerprint stored beside it.
+    """The card of a manifest, checked against the digests and the fingerprint stored beside it.
 
     Raises:
-        UserError: the card was edited, or is not one.
+        UserError: the card was edited, or is not one; the field is named.
     """
     try:
-        card = Card(manifest["card"]["column"], manifest["card"]["row"])
-        stored = manifest["fingerprint"], manifest["key"]
-    except (KeyError, TypeError) as error:
+        card = Card(dict(manifest["card"]["column"]), dict(manifest["card"]["row"]))
+        stored = {
+            "digests": {part: dict(manifest["digests"][part]) for part in ("column", "row")},
+            "fingerprint": manifest["fingerprint"],
+            "key": manifest["key"],
+        }
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{where}: no protocol card in it ({error}); run again elsewhere"
         ) from error
-    if stored != (card.fingerprint, card.key):
+    made = {"digests": card.digests, "fingerprint": card.fingerprint, "key": card.key}
+    edited = next((name for name, _, _ in differences(stored, made)), None)
+    if edited is not None:
+        field = edited.removeprefix("digests.")
         raise UserError(
-            f"{where}: its card does not give its fingerprint {stored[0]}; the file was edited, "
-            "so the run can no longer be compared: restore it or run again"
+            f"{where}: {field} was edited and no longer fits its digest, so the run cannot be "
+            "compared: restore the file or run again"
         )
     return card

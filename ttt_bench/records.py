@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("prediction", pa.int32()),
         ("confidence", pa.float32()),
+        ("unadapted_prediction", pa.int32()),
         ("step_predictions", pa.list_(pa.int32())),
         ("logits", pa.list_(pa.float32())),
     ]
@@ -40,6 +41,7 @@ class Records:
         label: `[N]`.
         prediction: `[N]`, the last step's.
         confidence: `[N]`, the softmax probability of the prediction, 0 to 1.
+        unadapted_prediction: `[N]`, before any step; None for a method that adapts nothing.
         step_predictions: `[N, T]` after each of T steps, None for a method that does not iterate.
         logits: `[N, C]`.
         seconds: time spent in the method, all samples together.
@@ -50,6 +52,7 @@ class Records:
     label: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray
+    unadapted_prediction: np.ndarray | None
     step_predictions: np.ndarray | None
     logits: np.ndarray
     seconds: float
@@ -72,12 +75,14 @@ class Records:
     def to_table(self) -> pa.Table:
         """As an Arrow table; the time goes into its metadata."""
         steps = None if self.step_predictions is None else self.step_predictions.tolist()
+        unadapted = self.unadapted_prediction
         columns = {
             "sample_id": self.sample_id,
             "group": self.group,
             "label": self.label,
             "prediction": self.prediction,
             "confidence": self.confidence,
+            "unadapted_prediction": [None] * len(self) if unadapted is None else unadapted,
             "step_predictions": steps or [None] * len(self),
             "logits": list(self.logits),
         }
@@ -88,13 +93,14 @@ class Records:
         """The records of chunks, one after another."""
         seconds = sum(float((table.schema.metadata or {})[b"seconds"]) for table in tables)
         table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
-        steps = table["step_predictions"]
+        steps, unadapted = table["step_predictions"], table["unadapted_prediction"]
         return Records(
             sample_id=table["sample_id"].to_pylist(),
             group=table["group"].to_pylist(),
             label=table["label"].to_numpy(),
             prediction=table["prediction"].to_numpy(),
             confidence=table["confidence"].to_numpy(),
+            unadapted_prediction=None if unadapted.null_count else unadapted.to_numpy(),
             step_predictions=None if steps.null_count else _matrix(steps),
             logits=_matrix(table["logits"]),
             seconds=seconds,
@@ -146,6 +152,7 @@ class RunFolder:
         if not self.has("manifest.json"):
             manifest = {
                 "card": {"column": card.column, "row": card.row},
+                "digests": card.digests,
                 "fingerprint": card.fingerprint,
                 "key": card.key,
                 **about,

@@ -11,7 +11,8 @@ from ttt_bench.errors import UserError
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
               default=Path("report.html"), show_default=True, help="The page.")  # fmt: skip
-def command(paths: tuple[Path, ...], output: Path) -> None:
+@click.option("--reference", "-r", help="Set the numbers of a published table beside the measured.")
+def command(paths: tuple[Path, ...], output: Path, reference: str | None) -> None:
     """Write the runs at or below each PATH (by default those under ttt-bench-runs) as one page.
 
     The file holds everything: tables, figures, the samples on which methods disagree, the protocol
@@ -21,7 +22,7 @@ def command(paths: tuple[Path, ...], output: Path) -> None:
     from ttt_bench.records import DEFAULT_OUTPUT
     from ttt_bench.report.html import page
 
-    text = page(read_runs(paths or [DEFAULT_OUTPUT]))
+    text = page(read_runs(paths or [DEFAULT_OUTPUT]), reference)
     try:
         output.write_text(text, "utf-8")
     except OSError as error:

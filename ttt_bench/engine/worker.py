@@ -165,10 +165,12 @@ class Worker:
                 f"{len(samples)} samples; `adapt` owes one for each"
             )
         for sample, prediction in zip(samples, predictions, strict=True):
-            self._check(sample, prediction.logits, (len(self.task.class_names),))
+            classes = (len(self.task.class_names),)
+            self._check(sample, prediction.logits, classes)
+            if prediction.unadapted is not None:
+                self._check(sample, prediction.unadapted, classes)
             if prediction.steps is not None:
-                steps = (len(prediction.steps), len(self.task.class_names))
-                self._check(sample, prediction.steps, steps)
+                self._check(sample, prediction.steps, (len(prediction.steps), *classes))
                 if prediction.steps[-1].argmax() != prediction.logits.argmax():
                     raise UserError(
                         f"{self.job.method} reports for sample {sample.id} another class than "
@@ -192,12 +194,16 @@ class Worker:
         logits = torch.stack([p.logits.detach().float().cpu() for p in predictions])
         confidence, prediction = logits.softmax(dim=1).max(dim=1)
         steps = [p.steps.argmax(dim=1).cpu() for p in predictions if p.steps is not None]
+        before = [p.unadapted.argmax().cpu() for p in predictions if p.unadapted is not None]
         return Records(
             sample_id=[self.dataset.sample_id(index) for index in chunk.indices],
             group=[entry.group for entry in entries],
             label=np.array([entry.label for entry in entries]),
             prediction=prediction.numpy(),
             confidence=confidence.numpy(),
+            unadapted_prediction=(
+                torch.stack(before).numpy() if len(before) == len(entries) else None
+            ),
             step_predictions=torch.stack(steps).numpy() if len(steps) == len(entries) else None,
             logits=logits.numpy(),
             seconds=seconds,

@@ -5,6 +5,28 @@ import numpy as np
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.records import Records
 
+IMAGENET_CLASSES = 1000
+
+# AlexNet's top-1 errors in percent, the mean over the five severities, as the authors of ImageNet-C
+# published them (github.com/hendrycks/robustness).
+ALEXNET_ERRORS = {
+    "gaussian_noise": 88.6428,
+    "shot_noise": 89.4468,
+    "impulse_noise": 92.2640,
+    "defocus_blur": 81.9880,
+    "glass_blur": 82.6268,
+    "motion_blur": 78.5948,
+    "zoom_blur": 79.8360,
+    "snow": 86.6816,
+    "frost": 82.6572,
+    "fog": 81.9324,
+    "brightness": 56.4592,
+    "contrast": 85.3204,
+    "elastic_transform": 64.6056,
+    "pixelate": 71.7840,
+    "jpeg_compression": 60.6500,
+}
+
 
 def top1(records: Records) -> float:
     """Share of samples whose last prediction is right."""
@@ -53,6 +75,23 @@ def mean_corruption(records: Records) -> float | None:
     """
     found = corruptions(records)
     return sum(found.values()) / len(found) if len(found) == len(SHORT_NAMES) else None
+
+
+def mce(records: Records) -> float | None:
+    """Mean corruption error: each corruption's error over AlexNet's, their mean in percent.
+
+    None where AlexNet's errors do not apply: they are of ImageNet's 1000 classes under the 15
+    corruptions, each at all five severities.
+
+    Source: Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.1.
+    """
+    found = groups(records)
+    wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
+    if records.logits.shape[1] != IMAGENET_CLASSES or not set(wanted) <= set(found):
+        return None
+    accuracy = corruptions(records)
+    ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]
+    return 100 * sum(ratios) / len(ratios)
 
 
 def percent(right: np.ndarray) -> float:

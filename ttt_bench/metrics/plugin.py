@@ -10,6 +10,7 @@ ACCURACY = {
     "mean_per_class": "mean over the classes of the share that is right, percent",
     "groups": "top-1 of each corruption or domain, percent",
     "corruptions": "top-1 of each of ImageNet-C's corruptions, over its severities, percent",
+    "mce": "mean corruption error against AlexNet's, percent; ImageNet-C at all severities only",
     "mean_corruption": "mean of those over all 15, percent; nothing where one is missing",
 }
 CALIBRATION = {
@@ -21,7 +22,7 @@ STEPS = {
     "oracle_top1": "share of samples right after any step, percent: an upper bound with labels",
     "oracle_gap": "what choosing the step by the labels would gain, percentage points",
     "step_top1": "top-1 after each step, percent",
-    "changed": "predictions that changed from the first step to the last, and how, percent",
+    "changed": "predictions that the adaptation changed, helped and harmed, percent",
 }
 
 

@@ -27,19 +27,17 @@ def step_top1(records: Records) -> list[float]:
 
 
 def changed(records: Records) -> dict[str, float] | None:
-    """What the steps after the first one changed, in percent of the samples.
+    """What the adaptation changed against the model it started from, in percent of the samples.
 
-    `share` of predictions that differ between the first step and the last; `helped`, from wrong to
-    right; `harmed`, from right to wrong. None for a method without at least two steps. What the
-    adaptation changed against the unadapted model is in the flips of `ttt-bench compare`.
+    `share` of predictions that differ before the first step and after the last; `helped`, from
+    wrong to right; `harmed`, from right to wrong. None for a method that adapts nothing.
     """
-    steps = records.step_predictions
-    if steps is None or steps.shape[1] < 2:
+    before = records.unadapted_prediction
+    if before is None:
         return None
-    first, last = steps[:, 0], steps[:, -1]
-    was_right, is_right = first == records.label, last == records.label
+    was_right, is_right = before == records.label, records.correct
     return {
-        "share": percent(first != last),
+        "share": percent(before != records.prediction),
         "helped": percent(~was_right & is_right),
         "harmed": percent(was_right & ~is_right),
     }

@@ -14,13 +14,16 @@ from ttt_bench.datasets.base import Dataset
 from ttt_bench.errors import UserError
 from ttt_bench.report.figures import names
 
-# So many samples at most, of thumbnails of at most so many pixels a side: a page to send around.
+# So many samples on a page at most, as thumbnails of so many pixels a side: it is sent around.
 SHOWN = 120
 SIDE = 96
 
 
-def disagreements(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
     """Samples of one dataset on which runs differ in being right, spread evenly over it.
+
+    Args:
+        shown: how many at most.
 
     Returns:
         `methods`, the runs' names; `items`, each with `image` (a data address), `label`, `group`
@@ -39,7 +42,7 @@ def disagreements(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     except UserError as error:
         return {**result, "why": f"The pictures could not be had: {error}"}
     known = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
-    spread = np.linspace(0, len(places) - 1, min(SHOWN, len(places))).round().astype(int)
+    spread = np.linspace(0, len(places) - 1, min(shown, len(places))).round().astype(int)
     for place in places[spread].tolist():
         records = runs[0].records
         index = known.get(records.sample_id[place])

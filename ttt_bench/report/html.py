@@ -11,11 +11,10 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
-from ttt_bench.compare.runs import FinishedRun, columns, compare
-from ttt_bench.report.costs import cost_table
-from ttt_bench.report.disagreements import disagreements
+from ttt_bench.compare.runs import FinishedRun, columns
+from ttt_bench.report.comparison import comparison
+from ttt_bench.report.disagreements import SHOWN, disagreements
 from ttt_bench.report.figures import FIGURES, names
-from ttt_bench.report.tables import Grid, by_dataset, notes, pairs, result_grids
 
 CAPTIONS = {
     "pareto": "Top-1 against cost. Dashed: the front of runs that no other beats in both.",
@@ -33,20 +32,17 @@ SECTIONS = [
 INK = "#010203"
 
 
-def page(runs: Sequence[FinishedRun]) -> str:
-    """The report of some runs, as HTML without references to anything outside it.
+def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
+    """The report of some runs, as HTML without links to anything outside it.
+
+    Args:
+        reference: published tables to set beside the measured numbers.
 
     Raises:
-        UserError: two runs of one dataset may not stand in one column.
+        UserError: two runs of one dataset may not stand in one column, or there is no such
+            reference.
     """
-    compared = compare(runs)
-    rows = compared["rows"]
-    grids: list[Grid] = [
-        *filter(None, [by_dataset(rows, compared["averages"])]),
-        *result_grids(rows),
-        *([pairs(compared["pairs"])] if compared["pairs"] else []),
-        cost_table(runs),
-    ]
+    found = comparison(runs, reference)
     by_column = columns(runs)
     drawn = []
     for dataset, own in by_column.items():
@@ -54,7 +50,10 @@ def page(runs: Sequence[FinishedRun]) -> str:
             if (figure := draw(own)) is not None:
                 caption = f"{dataset}: {CAPTIONS[name]}"
                 drawn.append({"svg": Markup(svg(figure)), "caption": caption})
-    samples = disagreements(next(iter(by_column.values())))
+    shown = max(SHOWN // len(by_column), 1)
+    samples = [
+        {"dataset": dataset, **disagreements(own, shown)} for dataset, own in by_column.items()
+    ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_asset("page.html.j2"))
     datasets = ", ".join(by_column)
@@ -62,12 +61,11 @@ def page(runs: Sequence[FinishedRun]) -> str:
         title=f"ttt-bench: {datasets}",
         intro=f"{len(runs)} runs on {datasets}, every row measured on the same samples.",
         sections=SECTIONS,
-        grids=grids,
-        notes=notes(rows),
+        grids=found.grids,
+        notes=found.notes,
         figures=drawn,
         samples=samples,
-        # Inside a script element only this can end it.
-        samples_json=Markup(json.dumps(samples["items"]).replace("<", "\\u003c")),
+        in_script=_in_script,
         runs=[_about(run, name) for run, name in zip(runs, names(runs), strict=True)],
         style=Markup(_asset("page.css")),
         script=Markup(_asset("page.js")),
@@ -98,6 +96,11 @@ def svg(figure: Any) -> str:
     return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
+def _in_script(value: Any) -> Markup:
+    """JSON as the text of a script element, which only a `<` could end."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))
+
+
 def _about(run: FinishedRun, name: str) -> dict[str, str]:
     card = {"column": run.card.column, "row": run.card.row}
     return {
@@ -116,6 +119,9 @@ def command(run: FinishedRun) -> str:
     parts += ["--backbone", job["backbone"], "--seed", str(job["seed"])]
     if column["limit"] is not None:
         parts += ["--limit", str(column["limit"])]
+    for option in ("weights", "data_root"):
+        if job[option]:
+            parts += [f"--{option.replace('_', '-')}", job[option]]
     for key, value in job["config"].items():
         # The hash of a file follows from the file.
         if not key.endswith("_sha256") and value is not None:

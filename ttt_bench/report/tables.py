@@ -97,7 +97,7 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
     """Top-1 of each corruption or domain; None where there are no groups.
 
     Corruptions stand as the papers print them: a column each, a row for every run, then the mean of
-    all fifteen. Other groups are lines, and the runs columns.
+    all fifteen, and mCE where AlexNet's errors apply. Other groups are lines, the runs columns.
     """
     names = list(dict.fromkeys(name for row in rows for name in row["groups"]))
     if not names:
@@ -119,6 +119,11 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
         ]
         short = [SHORT_NAMES[name] for name in corruptions]
         header = ["method", "backbone", *others, *short, f"mean {len(SHORT_NAMES)}"]
+        if any(row["mce"] is not None for row in rows):
+            header.append("mCE (lower is better)")
+            for row, own, line in zip(rows, values, lines, strict=True):
+                own.append(None if row["mce"] is None else -row["mce"])
+                line.append(_percent(row["mce"]))
         return Grid(f"{dataset}, top-1 % by corruption", header, lines, _best(values, 2))
     lines = [[name, *(_percent(row["groups"].get(name)) for row in rows)] for name in names]
     return Grid(f"{dataset}, top-1 % by group", ["group", *map(_marked, rows)], lines)

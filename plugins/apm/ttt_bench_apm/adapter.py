@@ -78,9 +78,11 @@ class APM(Adapter[APMConfig]):
             generators = [stream.torch("weights") for stream in streams[part]]
             weights = self.network.draw(generators, self.config.init_std, self.task.device)
             trajectory = fit(self.network, weights, images[part], targets[part], self.config)
-            for features in trajectory[:, 1:]:
+            for features, target in zip(trajectory[:, 1:], targets[part], strict=True):
                 steps = self.task.logits(features)
-                predictions.append(Prediction(logits=steps[-1], steps=steps))
+                # A network drawn at random says nothing yet: what is adapted is the teacher.
+                teacher = self.task.logits(target)
+                predictions.append(Prediction(steps[-1], steps, unadapted=teacher))
         return predictions
 
 

@@ -146,7 +146,7 @@ class TPT(PromptAdapter):
             unit = torch.nn.functional.normalize(features, dim=2)
             start = self.contexts(features[:, 0])
             _, steps = tune(self.logits, start, unit, config.steps, config.lr, config.selection)
-            predictions += [Prediction(own[-1], own) for own in steps]
+            predictions += [Prediction(own[-1], own[1:], unadapted=own[0]) for own in steps]
         return predictions
 
 

@@ -43,7 +43,7 @@ def tune(
     steps: int,
     lr: float,
     share: float,
-) -> tuple[Float[Tensor, "samples tokens width"], Float[Tensor, "samples steps classes"]]:
+) -> tuple[Float[Tensor, "samples tokens width"], Float[Tensor, "samples steps_and_one classes"]]:
     """Tune each sample's context, with an optimizer of its own, and predict after every step.
 
     Args:
@@ -53,15 +53,16 @@ def tune(
         share: of the views that are confident enough; chosen once, before the first step.
 
     Returns:
-        The tuned contexts, and the scores of the plain image after each step.
+        The tuned contexts, and the scores of the plain image before the first step and after each.
     """
     context = context.detach().clone().requires_grad_()
     # Elementwise and fresh: a stack of samples is as many optimizers.
     optimizer = torch.optim.AdamW([context], lr=lr)
     with torch.no_grad():
-        kept = select_confident(logits(context, views), share)
+        first = logits(context, views)
+    kept = select_confident(first, share)
     confident = views.gather(1, kept[:, :, None].expand(-1, -1, views.shape[2]))
-    predictions = []
+    predictions = [first[:, 0]]
     for _ in range(steps):
         optimizer.zero_grad()
         entropy_of_mean(logits(context, confident)).sum().backward()

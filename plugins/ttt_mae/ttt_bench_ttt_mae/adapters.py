@@ -134,8 +134,8 @@ class TTTMAE(ViTProbe):
             _, logits = tune(
                 self.model, self.head, image[None], masks, optimizer, config.mask_ratio
             )
-            steps = logits[1:, self.outputs]
-            predictions.append(Prediction(logits=steps[-1], steps=steps))
+            before, *_ = steps = logits[:, self.outputs]
+            predictions.append(Prediction(steps[-1], steps[1:], unadapted=before))
         return predictions
 
 

@@ -49,6 +49,18 @@ class MaskedAutoencoderBackbone(Backbone):
         return self.model(pixels)[:, 0]
 
     @override
+    def encode_patches(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        if pixels.shape[-1] != self.image_size:
+            raise UserError(
+                f"this autoencoder takes images of {self.image_size} pixels, not of "
+                f"{pixels.shape[-1]}"
+            )
+        grid = self.model.sizes.grid
+        return self.model(pixels)[:, 1:].unflatten(1, (grid, grid))
+
+    @override
     def classifier(
         self,
         class_names: Sequence[str],

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 PAPER = "Gandelsman et al. 2022, Test-Time Training with Masked Autoencoders (arXiv 2209.07522)"
 GIVES: frozenset[Capability] = frozenset({"masked_autoencoder"})
+BACKBONE: frozenset[Capability] = GIVES | {"patch_features"}
 
 
 HEAD = "its head was trained on the labelled training set"
@@ -76,14 +77,14 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             name="tiny-mae",
             summary="embedded masked autoencoder for 32x32 images, of CIFAR-10's training images",
             code="ttt_bench_ttt_mae.backbone:TinyMae",
-            gives=GIVES,
+            gives=BACKBONE,
         ),
         BackboneSpec(
             name="mae",
             argument="vit-large|FILE",
             summary="the published MAE ViT-L as mae:vit-large, or a checkpoint file of your own",
             code="ttt_bench_ttt_mae.backbone:MaskedAutoencoderBackbone",
-            gives=GIVES,
+            gives=BACKBONE,
         ),
     ]
 

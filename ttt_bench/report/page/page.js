@@ -28,19 +28,18 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-const data = document.getElementById("disagreements");
-if (data !== null) {
-  const samples = JSON.parse(data.textContent);
-  const right = document.getElementById("right");
-  const wrong = document.getElementById("wrong");
+for (const part of document.querySelectorAll(".disagreements")) {
+  const samples = JSON.parse(part.querySelector("script").textContent);
+  const right = part.querySelector(".right");
+  const wrong = part.querySelector(".wrong");
   const draw = () => {
     const fitting = samples.filter(
       (sample) =>
         sample.predictions[right.value] === sample.label &&
         sample.predictions[wrong.value] !== sample.label,
     );
-    document.getElementById("count").textContent = `${fitting.length} shown`;
-    document.getElementById("cards").replaceChildren(
+    part.querySelector(".count").textContent = `${fitting.length} shown`;
+    part.querySelector(".cards").replaceChildren(
       ...fitting.map((sample) => {
         const card = document.createElement("li");
         const image = document.createElement("img");
