@@ -41,7 +41,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: str):
 
 def test_disagreements_are_what_the_records_say(report: str):
     data = json.loads(
-        re.search(r'id="disagreements">(.*?)</script>', report, re.S).group(1)  # pyright: ignore
+        re.search(r'"application/json">(.*?)</script>', report, re.S).group(1)  # pyright: ignore
     )
     runs = read_runs([Path("ttt-bench-runs")])
     right = np.stack([run.records.correct for run in runs])
@@ -64,7 +64,7 @@ def test_the_commands_of_the_page_make_the_same_runs(ttt, run_json):
         assert json.loads(out)["runs"][0]["path"] == str(run.path)
 
 
-def test_what_a_class_is_called_cannot_become_markup(ttt, tmp_path: Path):
+def test_what_a_class_is_called_cannot_become_markup(ttt, run_json, tmp_path: Path):
     """Names of folders end up in the page as text."""
     evil = "x<img src=q onerror=alert(1)>"
     for name, shade in ((evil, 0), ("plain", 200)):
@@ -77,7 +77,11 @@ def test_what_a_class_is_called_cannot_become_markup(ttt, tmp_path: Path):
     methods = ("--method", "clip-zero-shot", "--method", "apm", "--set", "apm.steps=1")
     code, _, err = ttt("run", *methods, "--dataset", "imagefolder:photos", "-b", "tiny-clip")
     assert code == 0, err
-    text = page(read_runs([Path("ttt-bench-runs")]))
+    run_json(*METHODS, "--limit", 32, "--set", "apm.steps=1")
+    text = page(read_runs([Path("ttt-bench-runs")]), "apm-paper")
+    # Both datasets, each with its own samples, and the published tables.
+    assert re.findall("<h3>(.*?)</h3>", text) == ["cifar10-c-mini", "imagefolder:photos"]
+    assert "published (apm-paper)" in text
     assert "<img src=q" not in text
     assert "x&lt;img src=q" in text or "x\\u003cimg src=q" in text
 
