@@ -4,6 +4,7 @@ import errno
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -121,12 +122,23 @@ def test_truncated_chunk(ttt, finished, keep: float):
     chunk = finished.chunk_path(1)
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: int(keep * len(whole))])
-    one_line(ttt(*RUN, *ZERO_SHOT, *MINI), "000001.parquet", "remove it")
-    one_line(ttt("compare", "r"), "000001.parquet")
-    assert finished.chunk_path(0).exists()
-    chunk.unlink()
-    assert ttt(*RUN, *ZERO_SHOT, *MINI)[0] == 0
+    one_line(ttt("compare", "r"), "000001.parquet", "run the same command")
+    assert_mends(ttt, finished, "000001.parquet")
+
+
+def assert_mends(ttt, finished: RunFolder, name: str) -> None:
+    """The same command does the damaged chunk again, says so, and leaves the others alone."""
+    others = {
+        path: path.stat().st_mtime_ns
+        for path in (finished.path / "chunks").iterdir()
+        if path.name != name
+    }
+    code, _, err = ttt(*RUN, *ZERO_SHOT, *MINI)
+    assert code == 0, err
+    (line,) = [line for line in err.splitlines() if name in line]
+    assert line.endswith("it is done again")
     assert ttt("compare", "r")[0] == 0
+    assert others == {path: path.stat().st_mtime_ns for path in others}
 
 
 def test_flipped_byte_in_a_chunk(ttt, finished):
@@ -135,11 +147,23 @@ def test_flipped_byte_in_a_chunk(ttt, finished):
     damaged[len(damaged) // 3] ^= 0xFF
     chunk.write_bytes(damaged)
     one_line(ttt("compare", "r"), "000000.parquet")
+    assert_mends(ttt, finished, "000000.parquet")
+
+
+def test_a_chunk_whose_values_were_edited(ttt, finished):
+    """A file that is whole, with a right answer more than the method gave."""
+    table = pq.read_table(finished.chunk_path(0))
+    label = table.column_names.index("prediction")
+    right = table.set_column(label, table.schema.field(label), table["label"])
+    pq.write_table(right, finished.chunk_path(0))
+    one_line(ttt("compare", "r"), "000000.parquet", "checksum")
+    assert_mends(ttt, finished, "000000.parquet")
 
 
 def test_chunk_of_another_place(ttt, finished):
     finished.chunk_path(1).write_bytes(finished.chunk_path(0).read_bytes())
-    one_line(ttt(*RUN, *ZERO_SHOT, *MINI), "000001.parquet", "other samples")
+    one_line(ttt("compare", "r"), "not of the samples")
+    assert_mends(ttt, finished, "000001.parquet")
 
 
 @pytest.mark.parametrize("text", ["", '{"card": ', "[]", "{}"])

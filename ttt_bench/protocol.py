@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,17 +58,21 @@ class Card:
 
 def column_card(dataset: Dataset, indices: list[int], limit: int | None, seed: int) -> dict:
     """The column part for these samples of a dataset."""
-    samples = "".join(dataset.sample_id(index) for index in indices)
     return {
         "dataset": dataset.name,
         **dataset.card(),
-        "samples": hashlib.sha256(samples.encode()).hexdigest(),
+        "samples": samples_digest(dataset.sample_id(index) for index in indices),
         "n": len(indices),
         "class_names": list(dataset.class_names),
         "limit": limit,
         "seed": seed,
         "scoring_rule": SCORING_RULE,
     }
+
+
+def samples_digest(sample_ids: Iterable[str]) -> str:
+    """SHA-256 that stands for a set of samples, in whatever order they were worked off."""
+    return hashlib.sha256("".join(sorted(sample_ids)).encode()).hexdigest()
 
 
 def digest(value: Any) -> str:

@@ -1,9 +1,12 @@
 """A run folder: its manifest, its chunk files, and nothing that a kill could leave half written."""
 
+import hashlib
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from ttt_bench.errors import UserError
 from ttt_bench.protocol import Card, read_card
 
 DEFAULT_OUTPUT = Path("ttt-bench-runs")
+# A temporary file as old as this belongs to a process that was killed.
+ABANDONED_SECONDS = 3600
 
 SCHEMA = pa.schema(
     [
@@ -72,10 +77,39 @@ class Records:
             return self.correct
         return (self.step_predictions == self.label[:, None]).any(axis=1)
 
+    def digest(self) -> str:
+        """SHA-256 over every value: no page of a file, nor its header, can change unseen."""
+        found = hashlib.sha256(json.dumps([self.sample_id, self.group]).encode())
+        found.update(repr(self.seconds).encode())
+        arrays = (self.label, self.prediction, self.unadapted_prediction, self.step_predictions)
+        for values, kind in ((a, "<i4") for a in arrays):
+            found.update(b"none" if values is None else values.astype(kind).tobytes())
+        for values in (self.confidence, self.logits):
+            found.update(values.astype("<f4").tobytes())
+        return found.hexdigest()
+
+    def in_order_of(self, sample_ids: Sequence[str]) -> "Records":
+        """The same records in the order of these ids, which must be the same samples."""
+        places = {name: place for place, name in enumerate(self.sample_id)}
+        order = np.array([places[name] for name in sample_ids], dtype=int)
+        before, steps = self.unadapted_prediction, self.step_predictions
+        return Records(
+            sample_id=list(sample_ids),
+            group=[self.group[place] for place in order],
+            label=self.label[order],
+            prediction=self.prediction[order],
+            confidence=self.confidence[order],
+            unadapted_prediction=None if before is None else before[order],
+            step_predictions=None if steps is None else steps[order],
+            logits=self.logits[order],
+            seconds=self.seconds,
+        )
+
     def to_table(self) -> pa.Table:
-        """As an Arrow table; the time goes into its metadata."""
+        """As an Arrow table; the time and the digest go into its metadata."""
         steps = None if self.step_predictions is None else self.step_predictions.tolist()
         unadapted = self.unadapted_prediction
+        about = {"seconds": repr(self.seconds), "sha256": self.digest()}
         columns = {
             "sample_id": self.sample_id,
             "group": self.group,
@@ -86,7 +120,7 @@ class Records:
             "step_predictions": steps or [None] * len(self),
             "logits": list(self.logits),
         }
-        return pa.table(columns, SCHEMA.with_metadata({"seconds": repr(self.seconds)}))
+        return pa.table(columns, SCHEMA.with_metadata(about))
 
     @staticmethod
     def from_tables(tables: Sequence[pa.Table]) -> "Records":
@@ -158,6 +192,11 @@ class RunFolder:
                 **about,
             }
             self.write_json("manifest.json", manifest)
+        # What was being written when a process was killed; somebody else may be writing now.
+        for left in self.path.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                    left.unlink()
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.
@@ -196,7 +235,7 @@ class RunFolder:
     def write_chunk(self, number: int, records: Records) -> None:
         """Save a finished chunk; its file appears whole or not at all."""
         with appearing(self.chunk_path(number)) as temporary:
-            pq.write_table(records.to_table(), temporary, write_page_checksum=True)
+            pq.write_table(records.to_table(), temporary)
 
     def read_chunk(self, number: int, sample_ids: Sequence[str] | None = None) -> Records:
         """The records of one chunk.
@@ -206,17 +245,20 @@ class RunFolder:
         """
         path = self.chunk_path(number)
         try:
-            table = pq.ParquetFile(path, page_checksum_verification=True).read()
+            # The bytes are read first: what the parser maps into memory cannot vanish under it.
+            table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
             records = Records.from_tables([table.cast(SCHEMA.with_metadata(table.schema.metadata))])
+            if table.schema.metadata[b"sha256"].decode() != records.digest():
+                raise ValueError("its values do not fit their checksum")
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; run the same command to finish the run") from error
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             reason = (str(error).splitlines() or ["unreadable"])[0]
             raise UserError(
-                f"{path} is damaged ({reason}); remove it and run the same command"
+                f"{path} is damaged ({reason}); run the same command to have it done again"
             ) from error
         if sample_ids is not None and records.sample_id != list(sample_ids):
-            raise UserError(f"{path} holds other samples; remove it and run the same command")
+            raise UserError(f"{path} holds other samples; run the same command")
         return records
 
     def read_records(self) -> Records:
@@ -238,6 +280,16 @@ def _remedy(name: str) -> str:
     return "remove it and run the same command"
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut; Windows keeps no handles of folders."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it takes the place of `path` at once.
@@ -245,13 +297,15 @@ def appearing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of several machines may write to one folder.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror or error}); what was finished before is kept: "

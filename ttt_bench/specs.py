@@ -52,6 +52,9 @@ class AdapterSpec(Spec):
         family: which of a dataset's default backbones the method takes.
         presets: configuration values for named backbones, over the class's own defaults.
         labelled_data: the labelled data the method has learned from, "" for none.
+        online: whether it carries state from sample to sample on purpose. Then it gets every
+            stream (a corruption, a domain, else the dataset) whole, in an order drawn from the
+            seed, in batches of its own configuration's `batch_size`, set up anew before each.
     """
 
     paper: str = ""
@@ -59,6 +62,7 @@ class AdapterSpec(Spec):
     family: str = "clip"
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labelled_data: str = ""
+    online: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

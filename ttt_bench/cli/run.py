@@ -21,7 +21,8 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | N
         return
     try:
         settings = yaml.safe_load(value.read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # YAML's own types fail in many ways: a 13th month, an empty integer, brackets without end.
+    except Exception as error:
         raise UserError(
             f"{value}: not readable as YAML ({' '.join(str(error).split())})"
         ) from error
@@ -33,11 +34,14 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, value: Path | N
         if key not in options:
             raise unknown(f"option in {value}", str(key), options)
         name = str(options[key].name)
+        several = options[key].multiple  # pyright: ignore
         if key == "set":
-            setting = [f"{k}={json.dumps(v)}" for k, v in _flatten(setting, value).items()]
-        elif options[key].multiple and not isinstance(setting, list):  # pyright: ignore
-            setting = [setting]
-        defaults[name] = setting
+            setting = [f"{k}={_json(v, value)}" for k, v in _flatten(setting, value).items()]
+        values = setting if several and isinstance(setting, list) else [setting]
+        if not all(isinstance(one, str | int | float) for one in values):
+            raise UserError(f"{value}: {key} wants plain values, not {setting!r}")
+        # As typed, so that the option itself refuses what it cannot take.
+        defaults[name] = [str(one) for one in values] if several else str(setting)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
@@ -52,6 +56,13 @@ def _flatten(settings: Any, file: Path) -> dict[str, Any]:
     return flat
 
 
+def _json(value: Any, file: Path) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: `set` wants plain values ({error})") from error
+
+
 def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
     settings = {}
     for pair in pairs:
@@ -60,7 +71,8 @@ def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {pair}: write KEY=VALUE, such as --set steps=10")
         try:
             settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        # As above.
+        except Exception as error:
             raise UserError(f"--set {pair}: the value is not readable as YAML") from error
     return settings
 
@@ -90,6 +102,13 @@ def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 @click.option("--no-feature-cache", is_flag=True,
               help="Do not keep the backbone's features on disk.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, help="Who works off the chunks.")
+@click.option("--workers", type=click.IntRange(min=1),
+              help="How many do: one for each GPU, or core. Changes speed, never a prediction.  "
+              "[default: local 1, ray all]")  # fmt: skip
+@click.option("--ray-address", default="", metavar="HOST:PORT",
+              help="Of a Ray cluster.  [default: this machine]")  # fmt: skip
+@click.option("--dry-run", is_flag=True,
+              help="Estimate chunks, time and cost from a few samples; write nothing.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for the runs, as OUTPUT/DATASET/METHOD.  [default: a folder of its own "
               "for every protocol card, under ttt-bench-runs]")  # fmt: skip
@@ -109,6 +128,9 @@ def command(
     decoders: int,
     no_feature_cache: bool,
     executor: str,
+    workers: int | None,
+    ray_address: str,
+    dry_run: bool,
     output: Path | None,
     format_: str,
 ) -> None:
@@ -153,8 +175,10 @@ def command(
             output=output,
             executor=executor,
             weights=weights,
-            feature_cache=not no_feature_cache,
+            feature_cache=not (no_feature_cache or dry_run),
             decoders=decoders,
+            workers=workers,
+            ray_address=ray_address,
         )
         for data in datasets
         for name in methods
@@ -166,6 +190,18 @@ def command(
         resolve_config(spec, chosen, request.overrides)
     backbones: dict[Loaded, Backbone] = {}
     prepared = [prepare(request, backbones) for request in requests]
+    if dry_run:
+        from ttt_bench.engine.dry_run import estimate
+
+        plans = [estimate(one, workers or 1) for one in prepared]
+        if format_ == "json":
+            click.echo(json.dumps({"plans": plans}, indent=2))
+        else:
+            from ttt_bench.report.plans import NOTE, plan_table
+            from ttt_bench.report.render import show
+
+            show([plan_table(plans)], "text", [NOTE])
+        return
     with Progress() as progress:
         plugins.manager.register(progress, name="progress")
         try:

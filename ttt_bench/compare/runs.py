@@ -1,7 +1,7 @@
 """Reading finished runs and putting those that may stand together into columns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -10,8 +10,9 @@ from typing import Any
 from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.engine.summary import summarize
 from ttt_bench.errors import UserError
-from ttt_bench.protocol import Card, differences
+from ttt_bench.protocol import Card, differences, samples_digest
 from ttt_bench.records import Records, RunFolder
+from ttt_bench.stored import COST, MANIFEST, check_stored
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,15 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 
 def _read(folder: RunFolder) -> FinishedRun:
     card = folder.card()
+    check_stored(folder.manifest(), MANIFEST, str(folder.path / "manifest.json"))
     records = folder.read_records()
+    if samples_digest(records.sample_id) != card.column["samples"]:
+        raise UserError(
+            f"{folder.path}: its records are not of the samples that its card names; "
+            "run the same command to have them done again"
+        )
     counted = folder.read_json("cost.json")
+    check_stored(counted, COST, str(folder.path / "cost.json"))
     summary = summarize(card, records, counted)
     return FinishedRun(folder.path, folder.manifest(), counted, card, records, summary)
 
@@ -75,6 +83,10 @@ def columns(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
                 f"{first.label} and {run.label} cannot stand in one column: {field} is {mine} in "
                 f"the first and {theirs} in the second; name the runs to compare"
             )
+        # Pairs are by place; a method with streams of its own has its records in another order.
+        elif column and column[0].records.sample_id != run.records.sample_id:
+            ids = column[0].records.sample_id
+            run = replace(run, records=run.records.in_order_of(ids))
         column.append(run)
     return by_dataset
 

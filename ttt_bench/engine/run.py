@@ -1,5 +1,6 @@
 """One run: a method on a dataset with a backbone, from its card to its summary."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt_bench.backbones.base import Backbone
+from ttt_bench.datasets.base import Dataset
 from ttt_bench.engine.config import resolve_config
 from ttt_bench.engine.environment import describe
 from ttt_bench.engine.executor import Executor
@@ -17,13 +19,13 @@ from ttt_bench.engine.loading import (
     load_backbone,
     load_dataset,
 )
-from ttt_bench.engine.plan import Plan, make_plan
+from ttt_bench.engine.plan import Chunk, Plan, make_plan
 from ttt_bench.engine.summary import summarize
 from ttt_bench.engine.worker import Job, Worker
 from ttt_bench.errors import UserError
 from ttt_bench.plugins import Registry, registry
 from ttt_bench.protocol import Card, column_card
-from ttt_bench.records import DEFAULT_OUTPUT, Records, RunFolder
+from ttt_bench.records import DEFAULT_OUTPUT, RunFolder
 from ttt_bench.specs import AdapterSpec
 
 Loaded = tuple[str, Path | None]
@@ -40,6 +42,8 @@ class Request:
         weights: a file of weights for the named backbone, None for its own.
         feature_cache: whether features of the backbone are kept on disk and taken from there.
         decoders: how many processes decode images ahead of the method, 0 for none.
+        workers: how many work off the chunks, None to leave it to the executor.
+        ray_address: of the cluster for the `ray` executor, "" for this machine.
     """
 
     method: str
@@ -56,6 +60,8 @@ class Request:
     weights: Path | None = None
     feature_cache: bool = True
     decoders: int = 0
+    workers: int | None = None
+    ray_address: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Run:
         card: the protocol card.
         plan: its chunks.
         folder: where its records are.
-        finished: how many chunks were there when it started.
+        finished: how many samples were there when it started.
     """
 
     method: str
@@ -112,14 +118,14 @@ class Prepared:
     Attributes:
         job: what its worker does.
         worker: ready, or None where every chunk is there already.
-        saved: the records of the chunks that are.
-        executor: who works off the others.
+        missing: the chunks that are not.
+        executor: who works them off.
     """
 
     run: Run
     job: Job
     worker: Worker | None
-    saved: dict[int, Records]
+    missing: list[Chunk]
     executor: Executor
 
 
@@ -138,7 +144,7 @@ def prepare(request: Request, backbones: dict[Loaded, Backbone]) -> Prepared:
     spec, name = check(request)
     config = resolve_config(spec, name, request.overrides)
     dataset = load_dataset(request.dataset, request.data_root)
-    plan = make_plan(dataset, request.limit)
+    plan = make_plan(dataset, request.limit, spec.online)
     job = Job(
         method=request.method,
         config=config,
@@ -171,18 +177,26 @@ def prepare(request: Request, backbones: dict[Loaded, Backbone]) -> Prepared:
     )
     folder = RunFolder(_place(request, card))
     folder.check(card)
-    saved = {
-        chunk.number: folder.read_chunk(
-            chunk.number, [dataset.sample_id(index) for index in chunk.indices]
-        )
-        for chunk in plan.chunks
-        if folder.chunk_path(chunk.number).exists()
-    }
-    complete = len(saved) == len(plan.chunks) and folder.has("cost.json")
+    missing = [chunk for chunk in plan.chunks if not _is_done(folder, chunk, dataset)]
+    complete = not missing and folder.has("cost.json")
     worker = None if complete else Worker(job, dataset, backbone)
-    run = Run(spec.name, dataset.name, name, card, plan, folder, len(saved))
-    executor = plugins.executors.find(request.executor).spec.load()()
-    return Prepared(run, job, worker, saved, executor)
+    done = len(plan.indices) - sum(len(chunk.indices) for chunk in missing)
+    run = Run(spec.name, dataset.name, name, card, plan, folder, done)
+    executor_type: type[Executor] = plugins.executors.find(request.executor).spec.load()
+    executor = executor_type(request.workers, request.ray_address)
+    return Prepared(run, job, worker, missing, executor)
+
+
+def _is_done(folder: RunFolder, chunk: Chunk, dataset: Dataset) -> bool:
+    """Whether a chunk's file is there and whole; one that is not is done again."""
+    if not folder.chunk_path(chunk.number).exists():
+        return False
+    try:
+        folder.read_chunk(chunk.number, [dataset.sample_id(index) for index in chunk.indices])
+    except UserError as error:
+        print(f"{error.args[0].rpartition(';')[0]}; it is done again", file=sys.stderr)
+        return False
+    return True
 
 
 def finish(prepared: Prepared) -> dict[str, Any]:
@@ -205,23 +219,15 @@ def finish(prepared: Prepared) -> dict[str, Any]:
     )
     plugins = registry()
     plugins.call("ttt_bench_run_started", run=run)
-    saved = dict(prepared.saved)
     if worker is not None:
         if not folder.has("cost.json"):
             folder.write_json("cost.json", worker.probe(run.plan.indices))
-        missing = [chunk for chunk in run.plan.chunks if chunk.number not in saved]
-        for chunk, records in prepared.executor.execute(worker, missing):
-            folder.write_chunk(chunk.number, records)
-            saved[chunk.number] = records
-            plugins.call("ttt_bench_chunk_finished", run=run, records=records)
-        # The methods of a command share the backbone: one that wrote to it spoils all that follow.
-        if worker.task.backbone.card().get("weights") != run.card.row.get("weights"):
-            worker.forget_features()
-            raise UserError(
-                f"{run.method} changed the weights of {run.backbone}, which it must leave alone or "
-                f"put back; its records in {folder.path} are worth nothing: remove that folder"
-            )
-    records = Records.from_tables([saved[chunk.number].to_table() for chunk in run.plan.chunks])
+        if prepared.missing:
+            for chunk, records in prepared.executor.execute(worker, prepared.missing):
+                folder.write_chunk(chunk.number, records)
+                plugins.call("ttt_bench_chunk_finished", run=run, records=records)
+        worker.leave()
+    records = folder.read_records()
     summary = summarize(run.card, records, folder.read_json("cost.json"))
     folder.write_json("summary.json", summary)
     plugins.call("ttt_bench_run_finished", run=run, summary=summary)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt_bench import cost
-from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream
+from ttt_bench.adapter import Adapter, Prediction, Sample, Stream
 from ttt_bench.backbones.base import Backbone
 from ttt_bench.datasets.base import Dataset
 from ttt_bench.engine.decoding import Decoder
@@ -57,10 +57,12 @@ class Worker:
     def __init__(self, job: Job, dataset: Dataset, backbone: Backbone) -> None:
         self.job = job
         self.dataset = dataset
-        adapter_type: type[Adapter[AdapterConfig]] = (
-            registry().adapters.find(job.method).spec.load()
-        )
-        self.adapter = adapter_type(adapter_type.Config(**job.config))
+        if job.device == "cpu":
+            # The number of threads is part of how sums are rounded. With one, a result is the same
+            # on any number of cores and workers; cores are used by giving --workers.
+            torch.set_num_threads(1)
+        self._spec = registry().adapters.find(job.method).spec
+        self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
             task = EngineTask(
                 backbone,
@@ -79,6 +81,7 @@ class Worker:
             task.cache = FeatureCache(_features_key(job, dataset, backbone))
         self.task = task
         self._setup = counter
+        self._weights = backbone.card().get("weights")
         self._decoder = Decoder(dataset, backbone, job.decoders)
 
     @classmethod
@@ -103,17 +106,36 @@ class Worker:
         Raises:
             UserError: an image is unreadable, or the method fails.
         """
-        predictions: list[Prediction] = []
+        order, size = list(chunk.indices), self.job.batch_size
+        if self._spec.online:
+            order, size = self._stream(chunk), self.adapter.config.batch_size
+        predictions: dict[int, Prediction] = {}
         seconds = 0.0
-        for at in range(0, len(chunk.indices), self.job.batch_size):
-            indices = chunk.indices[at : at + self.job.batch_size]
+        for at in range(0, len(order), size):
+            indices = order[at : at + size]
             samples = self._decoder.samples(indices, self.task.sizes)
             cost.synchronize(self.task.device)
             started = time.perf_counter()
-            predictions += self._adapt(samples)
+            predictions |= zip(indices, self._adapt(samples), strict=True)
             cost.synchronize(self.task.device)
             seconds += time.perf_counter() - started + self.task.settle()
-        return self._records(chunk, predictions, seconds)
+        return self._records(chunk, [predictions[index] for index in chunk.indices], seconds)
+
+    def _stream(self, chunk: Chunk) -> list[int]:
+        """Begin a stream: a new adapter, and an order drawn from the seed."""
+        self.adapter = self._new_adapter()
+        with _blaming(f"{self.job.method} failed in its setup"):
+            self.adapter.setup(self.task)
+        ids = {index: self.dataset.sample_id(index) for index in chunk.indices}
+        draws = {i: Stream(self.job.seed, ids[i]).numpy("place in its stream") for i in ids}
+        return sorted(chunk.indices, key=lambda index: draws[index].random())
+
+    def _new_adapter(self) -> Adapter[Any]:
+        adapter_type: type[Adapter[Any]] = self._spec.load()
+        config = adapter_type.Config(**self.job.config)
+        if self._spec.online and not hasattr(config, "batch_size"):
+            raise UserError(f"{self.job.method} is online: its configuration needs a batch_size")
+        return adapter_type(config)
 
     def probe(self, indices: Sequence[int]) -> dict[str, Any]:
         """What a sample costs, counted on a few of them, one at a time.
@@ -149,10 +171,23 @@ class Worker:
             "parameters_updated": max(sum(c.parameters.values()) for c in counters),
         }
 
-    def forget_features(self) -> None:
-        """Clear the feature cache: the backbone was not what its key says."""
+    def leave(self) -> None:
+        """Check, when the work is done, that the backbone is as it was before.
+
+        The methods of a command share it: one that wrote to it spoils all that follow.
+
+        Raises:
+            UserError: its weights changed.
+        """
+        if self.task.backbone.card().get("weights") == self._weights:
+            return
         if self.task.cache is not None:
+            # The features in it were not of the backbone that its key names.
             self.task.cache.clear()
+        raise UserError(
+            f"{self.job.method} changed the weights of {self.job.backbone}, which it must leave "
+            "alone or put back; its records are worth nothing: remove the run's folder"
+        )
 
     def _adapt(self, samples: list[Sample]) -> list[Prediction]:
         streams = [Stream(self.job.seed, sample.id) for sample in samples]

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 from ttt_bench.engine.run import Run
 from ttt_bench.hookspecs import hookimpl
 from ttt_bench.records import Records
+from ttt_bench.report.text import plain
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -33,7 +34,7 @@ class Progress:
         console = Console(stderr=True)
         self._bar = (
             Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _RateColumn(),
@@ -57,10 +58,9 @@ class Progress:
     @hookimpl
     def ttt_bench_run_started(self, run: Run) -> None:
         """Begin a bar, or say how much there is to do."""
-        self._title = f"{run.method} on {run.dataset}"
+        self._title = plain(f"{run.method} on {run.dataset}")
         self._total = len(run.plan.indices)
-        resumed = run.plan.chunks[: run.finished]
-        self._done = self._before = sum(len(chunk.indices) for chunk in resumed)
+        self._done = self._before = run.finished
         self._started = self._said = time.monotonic()
         if self._bar:
             self._task = self._bar.add_task(

@@ -1,0 +1,244 @@
+"""Workers of every kind give the records of one process, and a lost one costs nothing but time."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typing_extensions import override
+
+from tests.same import same
+from ttt_bench import DatasetSpec
+from ttt_bench.datasets.base import Dataset, Entry
+from ttt_bench.engine import processes
+from ttt_bench.engine.executor import LocalExecutor
+from ttt_bench.engine.plan import make_plan
+from ttt_bench.hookspecs import hookimpl
+from ttt_bench.plugins import PluginInfo, registry
+from ttt_bench.records import RunFolder
+
+METHODS = {
+    "apm": ("--set", "steps=3"),
+    "tpt": ("--set", "views=8", "--set", "selection=0.25"),
+    "ttt-mae": ("--set", "steps=2", "--set", "copies=8"),
+}
+RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--format", "json", "--limit", "160")
+
+
+class Killer:
+    """Kills a worker when the first chunk of a run is there."""
+
+    def __init__(self, victim: Callable[[], int]) -> None:
+        self.victim = victim
+        self.killed: list[int] = []
+
+    @hookimpl
+    def ttt_bench_chunk_finished(self) -> None:
+        if not self.killed:
+            self.killed.append(self.victim())
+            os.kill(self.killed[0], signal.SIGKILL)
+
+
+@pytest.fixture
+def killing() -> Callable:
+    """Register a killer for the rest of the test."""
+    manager, registered = registry().manager, []
+
+    def register(victim: Callable[[], int]) -> Killer:
+        registered.append(Killer(victim))
+        manager.register(registered[0])
+        return registered[0]
+
+    yield register
+    for killer in registered:
+        manager.unregister(killer)
+
+
+def a_process() -> int:
+    child = multiprocessing.active_children()[0]
+    assert child.pid is not None
+    return child.pid
+
+
+def an_actor() -> int:
+    """A process of Ray's that holds one of our workers and is at work."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"RemoteWorker.run" in path.read_bytes():
+                return int(path.parent.name)
+        except OSError:
+            continue
+    raise AssertionError("no actor is at work")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_one_of_them_killed(ttt, killing, method: str):
+    command = (*RUN, "-m", method, *METHODS[method])
+    assert ttt(*command, "-o", "one")[0] == 0
+    killer = killing(a_process)
+    code, _, err = ttt(*command, "-o", "two", "--workers", "2")
+    assert code == 0, err
+    assert killer.killed
+    assert not multiprocessing.active_children()
+    assert_same(method, "one", "two")
+
+
+# Ray's own threads and files, some of them left to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_two_workers_on_ray_one_of_them_killed(ttt, killing, method: str):
+    pytest.importorskip("ray", reason="wants the ray extra")
+    command = (*RUN, "-m", method, *METHODS[method])
+    assert ttt(*command, "-o", "one")[0] == 0
+    killer = killing(an_actor)
+    code, _, err = ttt(*command, "-o", "ray", "--executor", "ray", "--workers", "2")
+    assert code == 0, err
+    assert killer.killed
+    assert_same(method, "one", "ray")
+
+
+def assert_same(method: str, one: str, other: str) -> None:
+    folders = [RunFolder(Path(output) / "cifar10-c-mini" / method) for output in (one, other)]
+    mine, theirs = (folder.read_records() for folder in folders)
+    assert same(mine, theirs)
+    assert folders[0].card() == folders[1].card()
+
+
+def test_a_chunk_that_kills_every_worker_ends_the_run(ttt, killing, monkeypatch):
+    monkeypatch.setattr(processes, "_serve", _die)
+    code, out, err = ttt(*RUN, "-m", "clip-zero-shot", "--workers", "2")
+    assert (code, out) == (2, "")
+    assert "3 workers died of chunk" in err.splitlines()[-1]
+    assert not multiprocessing.active_children()
+
+
+def _die(connection, job) -> None:
+    connection.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_worker_says_is_one_line(ttt, tmp_path: Path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (40, 30), "red").save(tmp_path / "photos" / name / f"{number}.png")
+    (tmp_path / "photos" / "dog" / "19.png").write_bytes(b"no image")
+    photos = ("run", "-d", "imagefolder:photos", "-b", "tiny-clip", "-m", "clip-zero-shot")
+    code, _, err = ttt(*photos, "--workers", "2")
+    assert code == 2
+    assert "19.png" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_address_is_for_ray(ttt):
+    code, _, err = ttt(*RUN, "-m", "clip-zero-shot", "--ray-address", "localhost:1")
+    assert code == 2
+    assert "--executor ray" in err
+
+
+def test_one_worker_is_this_process(ttt, monkeypatch):
+    monkeypatch.setattr(processes.Processes, "_start", lambda *_: pytest.fail("a process"))
+    assert ttt(*RUN, "-m", "clip-zero-shot", "--workers", "1")[0] == 0
+
+
+def test_dry_run_says_what_a_run_takes_and_writes_nothing(ttt, tmp_path: Path):
+    methods = ("-m", "clip-zero-shot", "-m", "apm")
+    code, out, err = ttt(*RUN, *methods, "--dry-run", "--workers", "4")
+    assert code == 0, err
+    zero_shot, apm = json.loads(out)["plans"]
+    assert (apm["samples"], apm["chunks"], apm["missing_chunks"]) == (160, 5, 5)
+    assert apm["gflops_per_sample"] > zero_shot["gflops_per_sample"] > 0.1
+    assert apm["worker_hours"] == pytest.approx(apm["seconds_per_sample"] * 160 / 3600)
+    # Five chunks for four workers are two rounds.
+    assert apm["hours"] == pytest.approx(apm["seconds_per_sample"] * 64 / 3600)
+    assert list(tmp_path.iterdir()) == []
+    assert ttt(*RUN, *methods)[0] == 0
+    code, out, _ = ttt(*RUN, *methods, "--dry-run")
+    assert code == 0
+    assert [plan["missing_chunks"] for plan in json.loads(out)["plans"]] == [0, 0]
+    code, out, _ = ttt(*RUN[:-4], *methods, "--dry-run")
+    assert code == 0
+    assert "1,920 of 1,920" in out
+
+
+class Corruptions(Dataset):
+    """As many entries as ImageNet-C has, of one grey image."""
+
+    classes = 1000
+
+    def __init__(self, argument: str, root: Path | None) -> None:
+        self.name = "full-size"
+        self.class_names = [f"class {number}" for number in range(self.classes)]
+        self.prompt, self.templates = "a photo of a {}.", ("a photo of a {}.",)
+        self.entries = [
+            Entry(f"{group}/{number}", number % self.classes, group)
+            for group in (f"c{place}@{severity}" for place in range(15) for severity in range(1, 6))
+            for number in range(int(argument))
+        ]
+
+    @override
+    def open(self, index: int) -> Image.Image:
+        return Image.fromarray(np.full((32, 32, 3), 127, np.uint8))
+
+    @override
+    def card(self) -> dict:
+        return {"revision": "none"}
+
+
+def test_a_plan_of_imagenet_cs_size_has_a_bounded_number_of_files():
+    """15 corruptions x 5 severities x 50,000 samples."""
+    dataset = Corruptions("50000", None)
+    plan = make_plan(dataset, None)
+    assert sum(len(chunk.indices) for chunk in plan.chunks) == 3_750_000
+    assert 1024 < len(plan.chunks) <= 2048
+    assert {len(chunk.indices) for chunk in plan.chunks[:-1]} == {1856}
+    streams = make_plan(dataset, None, online=True)
+    assert [len(chunk.indices) for chunk in streams.chunks] == [50_000] * 75
+
+
+@pytest.fixture
+def full_size() -> None:
+    spec = DatasetSpec(
+        name="full-size", summary="", code="tests.test_scale:Corruptions", argument="N",
+        backbones={"clip": "tiny-clip"}, source="made", licence="none",
+    )  # fmt: skip
+    shelf = registry().datasets
+    shelf.add([spec], PluginInfo("tests", "tests", "0"))
+    yield
+    shelf._items.pop("full-size")
+
+
+def test_dry_run_of_many_corruptions(ttt, full_size):
+    code, out, err = ttt(
+        "run", "-d", "full-size:2000", "-m", "clip-zero-shot", "--dry-run", "--workers", "64",
+        "--format", "json", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    (plan,) = json.loads(out)["plans"]
+    assert plan["samples"] == 150_000
+    assert plan["hours"] == pytest.approx(plan["worker_hours"] / 64, rel=0.1)
+
+
+def test_local_executor_takes_no_more_processes_than_chunks(monkeypatch):
+    numbers = []
+
+    class SeenError(Exception):
+        pass
+
+    def see(job, number):
+        numbers.append(number)
+        raise SeenError
+
+    monkeypatch.setattr("ttt_bench.engine.executor.Processes", see)
+    worker = type("W", (), {"job": None})()
+    with pytest.raises(SeenError):
+        list(LocalExecutor(8).execute(worker, [None] * 3))  # pyright: ignore
+    assert numbers == [3]

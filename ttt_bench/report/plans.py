@@ -1,0 +1,47 @@
+"""What `run --dry-run` prints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ttt_bench.report.tables import Grid
+
+NOTE = (
+    "Estimated from a few samples on this machine; every worker is taken to be as fast as its "
+    "device, and loading models and images to cost nothing. PFLOP are 10^15 operations in all. "
+    "Nothing was written."
+)
+
+
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
+    """A line for each run that would be made."""
+    header = ["method", "dataset", "backbone", "samples to do", "chunks to do", "s/sample",
+              "GFLOPs/sample", "memory MB", "workers", "time", "worker hours",
+              "PFLOP"]  # fmt: skip
+    return Grid("dry run", header, [_line(plan) for plan in plans])
+
+
+def _line(plan: Mapping[str, Any]) -> list[str]:
+    measured = [
+        "-" if plan[name] is None else f"{plan[name]:.3g}"
+        for name in ("seconds_per_sample", "gflops_per_sample", "peak_memory_mb")
+    ]
+    return [
+        plan["method"],
+        plan["dataset"],
+        plan["backbone"],
+        f"{plan['missing_samples']:,} of {plan['samples']:,}",
+        f"{plan['missing_chunks']:,} of {plan['chunks']:,}",
+        *measured,
+        str(plan["workers"]),
+        "-" if plan["hours"] is None else duration(plan["hours"]),
+        "-" if plan["worker_hours"] is None else f"{plan['worker_hours']:.3g}",
+        "-" if plan["petaflops"] is None else f"{plan['petaflops']:.3g}",
+    ]
+
+
+def duration(hours: float) -> str:
+    """In the unit that one reads without counting zeros."""
+    for unit, per_hour in (("days", 1 / 24), ("h", 1.0), ("min", 60.0)):
+        if hours * per_hour >= 2:
+            return f"{hours * per_hour:.1f} {unit}"
+    return f"{hours * 3600:.0f} s"
