@@ -10,10 +10,10 @@ import signal
 import sys
 import time
 
+import ttt_bench.backbones.open_clip
 import ttt_bench.engine.run
 import ttt_bench.report.progress  # noqa: F401
 from ttt_bench.cli import main
-from ttt_bench.engine.loading import load_backbone
 
 # A process that dies while it writes is the rarer and the worse case: so many attempts die there.
 AT_WRITES = 8
@@ -50,13 +50,12 @@ def run() -> None:
     """Kill, start again, and leave with the last attempt's exit code."""
     seed, kills, *command = sys.argv[1:]
     draw = random.Random(int(seed))
-    load_backbone("tiny-clip", "cpu")
     killed = 0
     while killed < int(kills):
         at_write = killed < AT_WRITES
         child = attempt(command, draw.randint(1, 7) if at_write else None)
         if not at_write:
-            time.sleep(draw.uniform(0.05, 1.5))
+            time.sleep(draw.uniform(0.2, 4))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

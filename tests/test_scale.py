@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +51,8 @@ def killing() -> Callable:
 
     def register(victim: Callable[[], int]) -> Killer:
         registered.append(Killer(victim))
-        manager.register(registered[0])
-        return registered[0]
+        manager.register(registered[-1])
+        return registered[-1]
 
     yield register
     for killer in registered:
@@ -76,33 +76,32 @@ def an_actor() -> int:
     raise AssertionError("no actor is at work")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_one_of_them_killed(ttt, killing, method: str):
-    command = (*RUN, "-m", method, *METHODS[method])
-    assert ttt(*command, "-o", "one")[0] == 0
-    killer = killing(a_process)
-    code, _, err = ttt(*command, "-o", "two", "--workers", "2")
-    assert code == 0, err
-    assert killer.killed
-    assert not multiprocessing.active_children()
-    assert_same(method, "one", "two")
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One cluster on this machine for all tests: starting it takes longest."""
+    ray = pytest.importorskip("ray", reason="wants the ray extra")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 # Ray's own threads and files, some of them left to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-@pytest.mark.filterwarnings(
-    "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("method", METHODS)
-def test_two_workers_on_ray_one_of_them_killed(ttt, killing, method: str):
-    pytest.importorskip("ray", reason="wants the ray extra")
+def test_two_workers_one_of_them_killed(ttt, killing, ray, method: str):
     command = (*RUN, "-m", method, *METHODS[method])
     assert ttt(*command, "-o", "one")[0] == 0
-    killer = killing(an_actor)
-    code, _, err = ttt(*command, "-o", "ray", "--executor", "ray", "--workers", "2")
-    assert code == 0, err
-    assert killer.killed
-    assert_same(method, "one", "ray")
+    for executor, victim in (("local", a_process), ("ray", an_actor)):
+        killer = killing(victim)
+        options = ("-o", executor, "--executor", executor, "--workers", "2")
+        code, _, err = ttt(*command, *options)
+        assert code == 0, err
+        assert killer.killed
+        assert_same(method, "one", executor)
+    assert not multiprocessing.active_children()
 
 
 def assert_same(method: str, one: str, other: str) -> None:

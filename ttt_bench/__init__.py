@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
     from ttt_bench.backbones.base import Backbone
     from ttt_bench.checkpoints import file_hash, read_checkpoint
+    from ttt_bench.cost import Counter
     from ttt_bench.datasets.base import Dataset, Entry
+    from ttt_bench.datasets.on_disk import open_image
     from ttt_bench.engine.executor import Executor
     from ttt_bench.engine.loading import (
         choose_device,
@@ -41,6 +43,7 @@ _HOMES = {
     "Backbone": "backbones.base",
     "BackboneSpec": "specs",
     "Capability": "specs",
+    "Counter": "cost",
     "Dataset": "datasets.base",
     "DatasetSpec": "specs",
     "Entry": "datasets.base",
@@ -61,6 +64,7 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "load_backbone": "engine.loading",
     "load_dataset": "engine.loading",
+    "open_image": "datasets.on_disk",
     "read_checkpoint": "checkpoints",
     "stacked_product": "stacking",
 }
@@ -72,6 +76,7 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Capability",
+    "Counter",
     "Dataset",
     "DatasetSpec",
     "Entry",
@@ -92,6 +97,7 @@ __all__ = [
     "hookimpl",
     "load_backbone",
     "load_dataset",
+    "open_image",
     "read_checkpoint",
     "stacked_product",
 ]

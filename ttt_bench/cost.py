@@ -39,7 +39,7 @@ def phase(name: str) -> Iterator[None]:
         _phase.reset(token)
 
 
-class _LiveTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):
     """Follows the bytes of every storage that an operation returns until it is freed."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Counter:
     def __init__(self) -> None:
         self.flops: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.parameters: dict[int, int] = {}
-        self._memory = _LiveTensors()
+        self._memory = LiveTensors()
         self._tracker = ModuleTracker()
         self._counter = FlopCounterMode(
             display=False, custom_mapping={op: self._book(f) for op, f in flop_registry.items()}

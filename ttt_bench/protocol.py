@@ -12,6 +12,16 @@ from ttt_bench.errors import UserError
 SCORING_RULE = "top-1 of the last step's logits, in percent of the samples"
 
 
+class _Absent:
+    """Stands for a field that a card does not have."""
+
+    def __str__(self) -> str:
+        return "nothing"
+
+
+ABSENT = _Absent()
+
+
 @dataclass(frozen=True)
 class Card:
     """The two parts of a protocol card, as plain JSON values.
@@ -78,7 +88,8 @@ def samples_digest(sample_ids: Iterable[str]) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value in its canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # JSON files can hold lone surrogates.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def differences(
@@ -86,12 +97,13 @@ def differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """(field, value, other value) for each field in which two parts of cards differ."""
     for name in dict.fromkeys((*mine, *theirs)):
-        if mine.get(name) != theirs.get(name):
-            if isinstance(mine.get(name), Mapping) and isinstance(theirs.get(name), Mapping):
-                inner = differences(mine[name], theirs[name])
-                yield from ((f"{name}.{field}", a, b) for field, a, b in inner)
-            else:
-                yield name, mine.get(name), theirs.get(name)
+        one, other = mine.get(name, ABSENT), theirs.get(name, ABSENT)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            inner = differences(one, other)
+            yield from ((f"{name}.{field}", a, b) for field, a, b in inner)
+        # As digests see them: null is not the same as nothing, nor 1 as 1.0 or true.
+        elif one is not other and (ABSENT in (one, other) or digest(one) != digest(other)):
+            yield name, one, other
 
 
 def read_card(manifest: Mapping[str, Any], where: str) -> Card:

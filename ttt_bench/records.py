@@ -22,6 +22,7 @@ DEFAULT_OUTPUT = Path("ttt-bench-runs")
 # A temporary file as old as this belongs to a process that was killed.
 ABANDONED_SECONDS = 3600
 
+REQUIRED = ("sample_id", "label", "prediction", "confidence", "logits")
 SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -221,7 +222,7 @@ class RunFolder:
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; run the same command to finish the run") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); {_remedy(name)}") from error
         if not isinstance(value, dict):
             raise UserError(f"{path} is damaged (not a JSON object); {_remedy(name)}")
@@ -247,6 +248,8 @@ class RunFolder:
         try:
             # The bytes are read first: what the parser maps into memory cannot vanish under it.
             table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
+            if any(table[name].null_count for name in REQUIRED):
+                raise ValueError("values are missing")
             records = Records.from_tables([table.cast(SCHEMA.with_metadata(table.schema.metadata))])
             if table.schema.metadata[b"sha256"].decode() != records.digest():
                 raise ValueError("its values do not fit their checksum")
@@ -268,7 +271,7 @@ class RunFolder:
             UserError: a chunk is missing or damaged.
         """
         count = self.manifest().get("chunks")
-        if not isinstance(count, int):
+        if not isinstance(count, int) or count < 1:
             raise UserError(f"{self.path / 'manifest.json'} does not say how many chunks there are")
         parts = [self.read_chunk(number).to_table() for number in range(count)]
         return Records.from_tables(parts)

@@ -10,11 +10,14 @@ import click
 from typing_extensions import override
 
 from ttt_bench.errors import UserError, unknown
+from ttt_bench.report.text import plain
 
 COMMANDS = {
+    "check": "check",
     "compare": "compare",
     "data": "data",
     "list": "list_command",
+    "new-method": "new_method",
     "plot": "plot",
     "report": "report",
     "run": "run",
@@ -80,5 +83,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    click.echo(f"ttt-bench: {message}", err=True)
+    click.echo(f"ttt-bench: {plain(message)}", err=True)
     sys.exit(code)

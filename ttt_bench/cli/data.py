@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ttt_bench.errors import UserError
+from ttt_bench.report.text import plain
 
 if TYPE_CHECKING:
     from ttt_bench.data.state import State
@@ -134,7 +135,7 @@ def _show_table(states: Sequence["State"]) -> None:
         size = f"{state.kind.acquisition.gigabytes:g}" if state.kind else ""
         way = _way(state.kind.acquisition) if state.kind and state.word == "missing" else ""
         shown = {"found": str(state.folder), "broken": state.problem, "missing": ""}[state.word]
-        table.add_row(state.name, state.word, size, way, shown)
+        table.add_row(state.name, state.word, size, way, plain(shown))
     console.print(table, markup=False)
 
 
@@ -148,9 +149,9 @@ def _way(acquisition: "Acquisition") -> str:
 def _show_one(state: "State") -> None:
     click.echo(f"{state.name}: {state.word}")
     if state.folder:
-        click.echo(f"  {state.folder}")
+        click.echo(plain(f"  {state.folder}"))
     if state.word == "broken":
-        click.echo(f"  {state.problem}")
+        click.echo(plain(f"  {state.problem}"))
     if state.kind is None:
         return
     known = state.kind.acquisition
@@ -198,7 +199,7 @@ def _download(before: "State", data_root: Path | None) -> None:
         return
     done = "fetched" if fetched else "unpacked before (a folder that is removed is fetched again)"
     click.echo(f"{after.name}: {done}, in {root}; not ready yet:")
-    click.echo(f"  {after.problem}")
+    click.echo(plain(f"  {after.problem}"))
     _show_steps(known)
     if not known.steps:
         raise UserError(after.problem)
@@ -221,5 +222,5 @@ def _verify(state: "State") -> str:
     compared = f"{counts} counts compared with the known ones" if counts else "no counts are known"
     click.echo(f"  {compared}, {len(dataset.sampled())} images decoded: {number} problems")
     for problem in shown:
-        click.echo(f"  {problem}")
+        click.echo(plain(f"  {problem}"))
     return shown[0] if shown else ""

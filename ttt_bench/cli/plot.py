@@ -47,4 +47,6 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
 
 
 def _file_name(dataset: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_@." else "-" for c in dataset).strip(".-")
+    name = "".join(c if c.isalnum() or c in "-_@." else "-" for c in dataset)
+    # A path can be longer than a file's name may be; its end tells it from others.
+    return name[-100:].strip(".-")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ttt_bench.errors import unknown
+from ttt_bench.report.text import plain
 
 
 @click.command("show", short_help="Show everything known of a method, dataset, backbone or run.")
@@ -43,14 +44,14 @@ def _plugin(plugin: Any) -> str:
 
 
 def _show_fields(fields: dict[str, Any]) -> None:
-    width = max(len(name) for name in fields)
+    width = max(map(len, fields), default=0)
     for name, value in fields.items():
         if isinstance(value, frozenset):
             value = ", ".join(sorted(value))
         if isinstance(value, dict):
             value = "; ".join(f"{key}: {inner}" for key, inner in value.items())
         if value not in ("", None):
-            click.echo(f"  {name.replace('_', ' '):<{width}}  {value}")
+            click.echo(f"  {plain(name.replace('_', ' ')):<{width}}  {plain(str(value))}")
 
 
 def _show_config(spec: Any) -> None:
@@ -67,10 +68,12 @@ def _show_config(spec: Any) -> None:
 
 def _show_run(path: Path) -> None:
     from ttt_bench.records import RunFolder
+    from ttt_bench.stored import MANIFEST, check_stored
 
     folder = RunFolder(path)
     card, manifest = folder.card(), folder.manifest()
-    done = sum(folder.chunk_path(number).exists() for number in range(manifest["chunks"]))
+    check_stored(manifest, MANIFEST, str(path / "manifest.json"))
+    done = sum(1 for _ in folder.chunk_path(0).parent.glob("*.parquet"))
     click.echo(f"run {path}: {done} of {manifest['chunks']} chunks, fingerprint {card.fingerprint}")
     for part in ("column", "row"):
         click.echo(f"{part} of the protocol card")

@@ -25,7 +25,7 @@ class Transfer:
         console = Console(stderr=True)
         self._bar = (
             Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 DownloadColumn(),
                 TransferSpeedColumn(),

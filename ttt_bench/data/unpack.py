@@ -8,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ttt_bench.datasets.on_disk import Archive
 from ttt_bench.errors import UserError
@@ -23,6 +23,11 @@ DAMAGED = (
     EOFError,
     RuntimeError,
 )
+# Images hardly shrink in an archive: what grows by more than this, or holds more files than any
+# dataset, is made to fill a disk. Small archives may grow to the number of bytes.
+GROWTH = 20
+SMALL = 100_000_000
+MOST_MEMBERS = 5_000_000
 
 
 class RefusedArchiveError(UserError):
@@ -33,7 +38,8 @@ def unpack(file: Path, archive: Archive, root: Path) -> None:
     """Unpack a tar or zip file into `root / archive.folder`.
 
     No name in it may be absolute or hold `..`, and there may be no symbolic link, no hard link that
-    leads out and no device. Nothing is at its place before all of it is.
+    leads out and no device. It may not grow beyond all measure, as the sizes in it say, which
+    nothing that is written exceeds. Nothing is at its place before all of it is.
 
     Raises:
         RefusedArchiveError: the archive is damaged, holds such a thing, or not `archive.inner`.
@@ -66,12 +72,15 @@ def unpack(file: Path, archive: Archive, root: Path) -> None:
 
 def _extract(file: Path, inner: str, to: Path) -> None:
     """Unpack what is in the folder `inner` of an archive."""
+    measure = _Measure(file)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as opened:
             members = opened.infolist()
             for member in members:
                 linked = stat.S_ISLNK(member.external_attr >> 16)
-                _check(file, member.filename, linked)
+                # The name as it is stored; zipfile cuts it at a NUL.
+                _check(file, member.orig_filename, linked)
+                measure.add(member.file_size)
             for member in members:
                 if _within(member.filename, inner):
                     opened.extract(member, to)
@@ -81,16 +90,44 @@ def _extract(file: Path, inner: str, to: Path) -> None:
 
     def chosen(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
         _check(file, member.name, member.issym())
+        measure.add(member.size)
         return tarfile.data_filter(member, path) if _within(member.name, inner) else None
 
     with tarfile.open(file) as opened:
         opened.extractall(str(to), filter=chosen)
 
 
+class _Measure:
+    """Adds up what an archive unpacks to, and refuses it at the member that is too much."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._most = max(GROWTH * file.stat().st_size, SMALL)
+        self._bytes = self._members = 0
+
+    def add(self, size: int) -> None:
+        """Count one member.
+
+        Raises:
+            RefusedArchiveError: it makes too many members or bytes.
+        """
+        self._bytes += size
+        self._members += 1
+        if self._bytes > self._most or self._members > MOST_MEMBERS:
+            raise RefusedArchiveError(
+                f"{self._file}: refused, it unpacks to more than {self._most} bytes or "
+                f"{MOST_MEMBERS} files"
+            )
+
+
 def _check(file: Path, name: str, linked: bool) -> None:
+    path = PurePosixPath(name)
     # Backslashes and drives would count on Windows.
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+    elsewhere = path.is_absolute() or "\\" in name or PureWindowsPath(name).drive
+    if elsewhere or ".." in path.parts:
         raise RefusedArchiveError(f"{file}: refused, the path {name!r} in it leaves the folder")
+    if any(character < " " or character == "\x7f" for character in name):
+        raise RefusedArchiveError(f"{file}: refused, the path {name!r} in it is no plain file name")
     if linked:
         raise RefusedArchiveError(f"{file}: refused, {name!r} in it is a symbolic link")
 

@@ -75,8 +75,14 @@ class Dataset(ABC):
 
     def sample_id(self, index: int) -> str:
         """Opaque and stable: a hash, because keys are file names, and those carry labels."""
-        key = f"{self.name}\0{self.entries[index].key}".encode()
+        # A file's name is bytes; those that are no text come from the system as surrogates.
+        key = f"{self.name}\0{self.entries[index].key}".encode("utf-8", "surrogateescape")
         return hashlib.blake2b(key, digest_size=8).hexdigest()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: one that is any bytes holds surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def choose(entries: Sequence[Entry], limit: int | None) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry
+from ttt_bench.datasets.base import Entry, is_text
 from ttt_bench.datasets.on_disk import OnDisk, find_folder, open_image
 from ttt_bench.errors import UserError
 
@@ -109,12 +109,15 @@ class PublishedSplit(OnDisk):
         for path, _ in (*split.test, *split.training):
             if leaves_folder(path):
                 raise UserError(f"{file}: the path {path!r} leaves the dataset's folder")
+            if "\0" in path or not is_text(path):
+                raise UserError(f"{file}: the path {path!r} cannot be a file's")
         if twice := _repeated(path for path, _ in split.test):
             raise UserError(f"{file}: the test image {twice} is listed more than once")
         if twice := _repeated(spaced(name) for name in split.names.values()):
             raise UserError(f"{file}: more than one label has the class name {twice!r}")
-        if not all(name.strip() for name in split.names.values()):
-            raise UserError(f"{file}: a class name is empty")
+        for name in split.names.values():
+            if not name.strip() or not is_text(name):
+                raise UserError(f"{file}: the class name {name!r} is empty or no text")
 
     def _find_images(self) -> Path:
         """The folder that the paths begin in.

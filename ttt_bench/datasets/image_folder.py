@@ -8,7 +8,7 @@ from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Dataset, Entry
+from ttt_bench.datasets.base import Dataset, Entry, is_text
 from ttt_bench.datasets.on_disk import open_image
 from ttt_bench.errors import UserError
 
@@ -35,6 +35,8 @@ class ImageFolder(Dataset):
             self.root = data_root / argument
         if not self.root.is_dir():
             raise UserError(f"{self.name}: there is no folder {argument}; give the path of one")
+        if not is_text(argument):
+            raise UserError(f"{self.name}: the path is not UTF-8; rename the folder")
         splits = {path.name for path in self.root.iterdir() if path.is_dir()}
         if "train" in splits and splits <= {"train", "test", "val"}:
             classes = _folders(self.root / "train")
@@ -61,7 +63,10 @@ class ImageFolder(Dataset):
         file = self.root / NAMES_FILE
         if not file.exists():
             return tuple(folder.replace("_", " ") for folder in folders)
-        lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines() if line]
+        try:
+            lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not readable as text ({error}); save it as UTF-8") from error
         names = {parts[0]: parts[-1] for parts in lines if parts}
         missing = [folder for folder in folders if folder not in names]
         if missing:
@@ -84,12 +89,16 @@ class ImageFolder(Dataset):
         digest = hashlib.sha256()
         for _, path in self._files:
             line = f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\n"
-            digest.update(line.encode())
+            digest.update(line.encode("utf-8", "surrogateescape"))
         return {"revision": digest.hexdigest(), "corruption_source": None}
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir())
+    """The class folders' names; they go into prompts and cards, so they have to be text."""
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if strange := [name for name in names if not is_text(name)]:
+        raise UserError(f"{root}: the name of the folder {strange[0]!r} is not UTF-8; rename it")
+    return names
 
 
 def _images(root: Path, classes: list[str]) -> list[tuple[int, Path]]:

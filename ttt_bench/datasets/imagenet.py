@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry
+from ttt_bench.datasets.base import Entry, is_text
 from ttt_bench.datasets.image_folder import SUFFIXES
 from ttt_bench.datasets.on_disk import Acquisition, Archive, OnDisk, find_folder
 from ttt_bench.errors import UserError
@@ -150,9 +150,9 @@ class ImageNet(ImageNetFolders):
 
 def _given_folder(name: str, argument: str, data_root: Path | None) -> Path:
     for folder in (Path(argument), *([data_root / argument] if data_root else [])):
-        if folder.is_dir():
+        if folder.is_dir() and is_text(argument):
             return folder
-    raise UserError(f"{name}: there is no folder {argument}; give the path of one")
+    raise UserError(f"{name}: there is no folder {argument}; give the path of one, in UTF-8")
 
 
 class ImageNetA(ImageNetFolders):
@@ -337,7 +337,8 @@ def names_and_sizes(place: Path, entries: Iterable[Entry]) -> str:
     """A digest of file names and sizes, to see that images changed without reading them."""
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(f"{entry.key}\0{os.stat(place / entry.key).st_size}\n".encode())
+        line = f"{entry.key}\0{os.stat(place / entry.key).st_size}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -155,7 +155,7 @@ class ImageNetC(OnDisk):
             return {**self._clean.card(), "corruption_source": self._source}
         digest = hashlib.sha256()
         for entry in self._corrupted.clean:
-            digest.update(f"{entry.key}\n".encode())
+            digest.update(f"{entry.key}\n".encode("utf-8", "surrogateescape"))
         for index in range(0, len(self.entries), SIZED):
             digest.update(f"{self.path(index).stat().st_size}\n".encode())
         return {"revision": digest.hexdigest(), "corruption_source": self._source}

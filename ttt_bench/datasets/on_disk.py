@@ -1,6 +1,7 @@
 """Datasets that live in a folder: where they are looked for, and what is known of them."""
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -105,6 +106,14 @@ class OnDisk(Dataset):
 
 # Images that `data verify` decodes, about.
 SAMPLED = 500
+# Pixels that an image may have, as many as Pillow lets pass without a warning: 0.27 GB in RGB. A
+# file of a few bytes can claim any number.
+MOST_PIXELS = 89_478_485
+# What photographs come in. Pillow knows many more formats and goes by what a file holds, not by its
+# name; for one of them, EPS, it runs a program that comes with the file.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# From Pillow's warning on it refuses by itself, while it reads the header.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def data_roots(data_root: Path | None) -> list[Path]:
@@ -136,12 +145,22 @@ def open_image(path: Path) -> Image.Image:
     """Decode a file to RGB.
 
     Raises:
-        UserError: it cannot be read; the message names it.
+        UserError: it is none, claims more than `MOST_PIXELS`, which is seen before any is decoded,
+            or cannot be read; the message names it.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; the dataset is not complete")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; the dataset is not complete") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{path}: refused, an image of more than {MOST_PIXELS} pixels ({error}); scale it down "
+            "or remove it"
+        ) from error
+    # A damaged or hostile file can fail in any way there is.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a readable image ({reason}); replace or remove it") from error

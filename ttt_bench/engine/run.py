@@ -24,9 +24,12 @@ from ttt_bench.engine.summary import summarize
 from ttt_bench.engine.worker import Job, Worker
 from ttt_bench.errors import UserError
 from ttt_bench.plugins import Registry, registry
-from ttt_bench.protocol import Card, column_card
+from ttt_bench.protocol import Card, column_card, digest
 from ttt_bench.records import DEFAULT_OUTPUT, RunFolder
 from ttt_bench.specs import AdapterSpec
+
+# Of a folder, in bytes; file systems allow 255.
+LONGEST_NAME = 200
 
 Loaded = tuple[str, Path | None]
 
@@ -242,6 +245,8 @@ def _origin(plugins: Registry, method: str) -> dict[str, str]:
 def _place(request: Request, card: Card) -> Path:
     """`OUTPUT/DATASET/METHOD`, or a folder named after the card where no output is given."""
     dataset = request.dataset.replace("/", "-").replace(":", "-").strip(".-") or "dataset"
+    if len(dataset.encode()) > LONGEST_NAME:
+        dataset = f"{dataset[:40]}-{digest(request.dataset)[:10]}"
     if request.output is not None:
         return request.output / dataset / request.method
     return DEFAULT_OUTPUT / dataset / f"{request.method}-{card.key}"

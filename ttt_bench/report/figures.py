@@ -12,6 +12,7 @@ from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.runs import FinishedRun
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
+from ttt_bench.report.text import plain
 
 # Width of a text column, in inches, at which labels keep a readable size.
 WIDTH = 6.5
@@ -29,7 +30,7 @@ def names(runs: Sequence[FinishedRun]) -> list[str]:
 def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
     """Top-1 against GFLOPs, memory and time, the front drawn through."""
     figure = Figure((WIDTH, 3), layout="constrained")
-    labels, colours = names(runs), _colours(len(runs))
+    labels, colours = _labels(runs), _colours(len(runs))
     rows = [run.summary for run in runs]
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
@@ -60,7 +61,7 @@ def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
     axis = figure.subplots()
     image = axis.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="viridis")
     axis.set_xticks(range(len(present)), [SHORT_NAMES[name] for name in present], rotation=60)
-    axis.set_yticks(range(len(runs)), names(runs))
+    axis.set_yticks(range(len(runs)), _labels(runs))
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             light = "white" if value < 60 else "black"
@@ -77,7 +78,7 @@ def steps(runs: Sequence[FinishedRun]) -> Figure | None:
     figure = Figure((WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     for run, name, colour in zip(
-        iterating, names(iterating), _colours(len(iterating)), strict=True
+        iterating, _labels(iterating), _colours(len(iterating)), strict=True
     ):
         own = run.summary["step_top1"]
         axis.plot(range(1, len(own) + 1), own, color=colour, marker=".", label=name)
@@ -94,7 +95,7 @@ def calibration(runs: Sequence[FinishedRun]) -> Figure | None:
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
-    for run, name, colour in zip(runs, names(runs), _colours(len(runs)), strict=True):
+    for run, name, colour in zip(runs, _labels(runs), _colours(len(runs)), strict=True):
         bins = np.array(reliability(run.records))
         there = bins[:, 0] > 0
         label = f"{name} (ECE {run.summary['ece']:.1f})"
@@ -111,6 +112,11 @@ FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
     "steps": steps,
     "calibration": calibration,
 }
+
+
+def _labels(runs: Sequence[FinishedRun]) -> list[str]:
+    """The runs' names as matplotlib draws them: a dollar would begin a formula."""
+    return [plain(name).replace("$", r"\$") for name in names(runs)]
 
 
 def _colours(count: int) -> list[Any]:

@@ -125,7 +125,7 @@ def command(run: FinishedRun) -> str:
     for key, value in job["config"].items():
         # The hash of a file follows from the file.
         if not key.endswith("_sha256") and value is not None:
-            parts += ["--set", f"{key}={json.dumps(value)}"]
+            parts += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
     return shlex.join(parts)
 
 

@@ -3,20 +3,23 @@
 import csv
 import html
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ttt_bench.report.tables import Grid
+from ttt_bench.report.text import plain
 
 Style = Literal["text", "markdown", "latex", "csv", "html"]
 
 
 def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
     """Print grids to standard output, then the notes that say how to read them."""
+    grids, said = [_plain_grid(grid) for grid in grids], [plain(note) for note in said]
     if style == "text":
         _print(grids, said)
         return
@@ -27,12 +30,17 @@ def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
         "html": html_table,
     }
     after: dict[Style, Callable[[str], str]] = {
-        "markdown": str,
+        "markdown": _inline,
         "latex": lambda note: f"% {note}",
         "csv": lambda note: f"# {note}",
         "html": lambda note: f"<p>{html.escape(note)}</p>",
     }
     print("\n\n".join([*map(renderers[style], grids), *map(after[style], said)]))
+
+
+def _plain_grid(grid: Grid) -> Grid:
+    rows = [[plain(cell) for cell in line] for line in grid.rows]
+    return Grid(plain(grid.title), [plain(name) for name in grid.header], rows, grid.best)
 
 
 def _print(grids: Sequence[Grid], said: Sequence[str]) -> None:
@@ -41,21 +49,23 @@ def _print(grids: Sequence[Grid], said: Sequence[str]) -> None:
         # A pipe or a file has no width to fit; cut-off numbers would be worse than long lines.
         console = Console(width=200)
     for grid in grids:
-        table = Table(title=grid.title, title_justify="left", title_style="bold")
+        # As `Text` nothing in a name is taken for rich's markup.
+        table = Table(title=Text(grid.title, "bold"), title_justify="left")
         for place, name in enumerate(grid.header):
-            table.add_column(name, justify="right" if place else "left", overflow="fold")
-        for line in _marked(grid, escape, lambda cell: f"[bold]{cell}[/bold]"):
-            table.add_row(*line)
+            table.add_column(Text(name), justify="right" if place else "left", overflow="fold")
+        for row, line in enumerate(grid.rows):
+            styles = ["bold" if (row, column) in grid.best else "" for column in range(len(line))]
+            table.add_row(*map(Text, line, styles))
         console.print(table)
     for note in said:
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(Text(note, "dim"))
 
 
-def _marked(grid: Grid, plain: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
+def _marked(grid: Grid, safe: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
     """The cells made safe for a format, the best of them bold."""
     return [
         [
-            bold(plain(cell)) if (row, column) in grid.best else plain(cell)
+            bold(safe(cell)) if (row, column) in grid.best else safe(cell)
             for column, cell in enumerate(line)
         ]
         for row, line in enumerate(grid.rows)
@@ -65,9 +75,16 @@ def _marked(grid: Grid, plain: Callable[[str], str], bold: Callable[[str], str])
 def markdown(grid: Grid) -> str:
     """A table of pipes under a bold title."""
     rule = ["---", *("---:" for _ in grid.header[1:])]
-    lines = _marked(grid, lambda cell: cell.replace("|", "\\|"), lambda cell: f"**{cell}**")
-    body = "\n".join("| " + " | ".join(line) + " |" for line in [grid.header, rule, *lines])
-    return f"**{grid.title}**\n\n{body}"
+    header = [_inline(name) for name in grid.header]
+    lines = _marked(grid, _inline, lambda cell: f"**{cell}**")
+    body = "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
+    return f"**{_inline(grid.title)}**\n\n{body}"
+
+
+def _inline(text: str) -> str:
+    """Text in Markdown: no cell ends, no HTML begins, and nothing becomes a link or a picture."""
+    text = re.sub(r"([\\`|]|(?<=\])[(\[:])", r"\\\1", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def latex(grid: Grid) -> str:
@@ -82,7 +99,8 @@ def latex(grid: Grid) -> str:
             r"\toprule",
             rf"{header} \\",
             r"\midrule",
-            *(rf"{' & '.join(line)} \\" for line in lines),
+            # After a line's end a bracket or a star would be taken for its argument.
+            *(rf"{'{}' if line[0][:1] in '[*' else ''}{' & '.join(line)} \\" for line in lines),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -98,10 +116,19 @@ def _tex(text: str) -> str:
 
 
 def comma_separated(grid: Grid) -> str:
-    """The header and the rows, under the title as a comment."""
+    """The header and the rows, under the title as a comment.
+
+    A cell that a spreadsheet would compute has an apostrophe before it.
+    """
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([grid.header, *grid.rows])
+    lines = [[_no_formula(cell) for cell in line] for line in [grid.header, *grid.rows]]
+    csv.writer(file, lineterminator="\n").writerows(lines)
     return f"# {grid.title}\n{file.getvalue().rstrip()}"
+
+
+def _no_formula(cell: str) -> str:
+    number = re.fullmatch(r"[+-]?[\d.,]*(e[+-]?\d+)?", cell)
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") and not number else cell
 
 
 def html_table(grid: Grid) -> str:

@@ -1,0 +1,1 @@
+"""The plugin folder that `ttt-bench new-method` writes."""

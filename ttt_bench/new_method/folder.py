@@ -1,0 +1,92 @@
+"""From the name of a new method to a plugin folder that installs, conforms and runs."""
+
+import re
+from importlib import resources, util
+from pathlib import Path
+
+import jinja2
+
+from ttt_bench.errors import UserError
+from ttt_bench.plugins import registry
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+LONGEST = 40
+# A class of such a name would hide one that the generated module imports, or is no name at all.
+TAKEN_CLASSES = frozenset(
+    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "Stream", "Tensor",
+     "True", "False", "Float"}
+)  # fmt: skip
+
+
+def write_plugin(name: str, folder: Path) -> list[Path]:
+    """Write the plugin of a method called `name` into a folder that is empty or not there yet.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the name cannot be a method's or is taken, the folder is not empty, or it cannot
+            be written to.
+    """
+    check_name(name)
+    contents = plugin_files(name)
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty; give another --output")
+        for path, text in contents.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror}); give another --output"
+        ) from error
+    return [folder / path for path in contents]
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a method, a distribution and a package, or is one already.
+
+    Raises:
+        UserError: so it is.
+    """
+    if not NAME.fullmatch(name) or len(name) > LONGEST or _class_name(name) in TAKEN_CLASSES:
+        raise UserError(
+            f"{name!r} cannot name a method: take small letters and digits in words joined by "
+            f"hyphens, a letter first, {LONGEST} at most, such as my-method"
+        )
+    plugins = registry()
+    if name in plugins.adapters:
+        owner = plugins.adapters[name].plugin.distribution
+        raise UserError(f"{name} is a method of {owner} already; take another name")
+    if any(plugin.name == name for plugin in plugins.plugins) or util.find_spec(_package(name)):
+        raise UserError(f"{name} is an installed plugin already; take another name")
+
+
+def plugin_files(name: str) -> dict[str, str]:
+    """The text of every file of the plugin, by its path in the folder."""
+    package = _package(name)
+    places = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{package}/__init__.py": "__init__.py",
+        f"{package}/plugin.py": "plugin.py",
+        f"{package}/adapter.py": "adapter.py",
+        f"tests/test_{name.replace('-', '_')}.py": "test.py",
+    }
+    # What comes out is source, not HTML.
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    templates = resources.files("ttt_bench.new_method") / "templates"
+    return {
+        path: environment.from_string((templates / f"{template}.j2").read_text("utf-8")).render(
+            name=name, package=package, class_name=_class_name(name)
+        )
+        for path, template in places.items()
+    }
+
+
+def _package(name: str) -> str:
+    return f"ttt_bench_{name.replace('-', '_')}"
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("-"))
