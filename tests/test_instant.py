@@ -42,6 +42,7 @@ MAIN = "from ttt_bench.cli import main; main()"
         (MAIN, ["data", "--help"]),
         (MAIN, ["report", "--help"]),
         (MAIN, ["plot", "--help"]),
+        (MAIN, ["check", "--help"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -12,6 +12,7 @@ from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction, UserError
 from ttt_bench.engine.plan import make_plan
 from ttt_bench.engine.worker import Job, Worker
 from ttt_bench.plugins import PluginInfo, registry
+from ttt_bench.testing import adapter_checks
 
 JOB = Job(
     method="running-mean",
@@ -96,6 +97,14 @@ def test_online_and_episodic_rows_are_paired_by_sample(run_json, ttt):
     code, out, err = ttt("compare")
     assert code == 0, err
     assert "running-mean" in out
+
+
+def test_the_kit_asks_no_reset_of_an_online_method():
+    checks = {str(check): check for check in adapter_checks("running-mean")}
+    assert checks["a-b-a"]().skipped
+    assert checks["attributes-restored"]().skipped
+    assert not checks["labels-unreachable"]().skipped
+    assert not checks["backbone-untouched"]().skipped
 
 
 def test_an_online_method_without_a_batch_size_is_refused():

@@ -63,7 +63,12 @@ def _json(value: Any, file: Path) -> str:
         raise UserError(f"{file}: `set` wants plain values ({error})") from error
 
 
-def _read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """The values of KEY=VALUE options, each read as YAML.
+
+    Raises:
+        UserError: one has no key, or its value cannot be read.
+    """
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -153,7 +158,7 @@ def command(
     if backbone is not None:
         plugins.backbones.find(backbone)
     plugins.executors.find(executor)
-    settings = _read_settings(set_)
+    settings = read_settings(set_)
 
     # From here on things may take a while: torch is imported.
     from ttt_bench.engine.config import resolve_config, split_overrides

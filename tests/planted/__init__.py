@@ -1,0 +1,1 @@
+"""Methods with one fault each, for the conformance kit to find."""

@@ -1,0 +1,115 @@
+"""A method without a fault that has everything a fault could sit in."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from ttt_bench import Adapter, AdapterConfig, Prediction
+
+
+class FittedConfig(AdapterConfig):
+    steps: int = Field(2, ge=1)
+    lr: float = Field(1e-2, gt=0)
+
+
+class Fitted(Adapter[FittedConfig]):
+    """Fits a small network, BatchNorm in it, to noisy copies of each sample's feature.
+
+    Everything lives in attributes, as in scripts, and is made anew after each sample; the faults
+    leave one of these functions out, or add to one.
+    """
+
+    Config = FittedConfig
+
+    def setup(self, task):
+        super().setup(task)
+        width = task.backbone.feature_dim
+        self.net = nn.Sequential(nn.Linear(width, 16), nn.BatchNorm1d(16), nn.Linear(16, width))
+        self.net.to(task.device)
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.fill_(0.01)
+        self.start = {name: value.clone() for name, value in self.net.state_dict().items()}
+        self.fresh()
+
+    def fresh(self):
+        self.fresh_weights()
+        self.fresh_buffers()
+        self.fresh_gradients()
+        self.fresh_optimizer()
+        self.fresh_scheduler()
+        self.fresh_scaler()
+
+    def fresh_weights(self):
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters():
+                parameter.copy_(self.start[name])
+
+    def fresh_buffers(self):
+        for name, buffer in self.net.named_buffers():
+            buffer.copy_(self.start[name])
+
+    def fresh_gradients(self):
+        self.net.zero_grad()
+
+    def fresh_optimizer(self):
+        self.optimizer = torch.optim.Adam(self.net.parameters(), self.config.lr)
+
+    def fresh_scheduler(self):
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, 0.5)
+
+    def fresh_scaler(self):
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1)
+
+    def draw(self, stream):
+        generator = stream.torch("weights")
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+    def noise(self, stream, feature):
+        return torch.randn(4, len(feature), generator=stream.torch("views"))
+
+    def features(self, samples):
+        return self.task.encode_image(samples)
+
+    def adapt(self, samples, streams):
+        return [
+            self.fit(sample, stream, feature)
+            for sample, stream, feature in zip(
+                samples, streams, self.features(samples), strict=True
+            )
+        ]
+
+    def fit(self, sample, stream, feature):
+        self.draw(stream)
+        views = feature + 0.1 * self.noise(stream, feature)
+        steps = []
+        for _ in range(self.config.steps):
+            self.step(views, feature)
+            steps.append(self.score(feature))
+        self.fresh()
+        return self.report(torch.stack(steps))
+
+    def zero(self):
+        self.optimizer.zero_grad()
+
+    def step(self, views, feature):
+        self.zero()
+        self.scaler.scale((self.net(views) - feature).square().mean()).backward()
+        self.scaler.step(self.optimizer)
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        # After gradients that are not finite the scaler has skipped the step.
+        if self.scaler.get_scale() > before:
+            self.scheduler.step()
+
+    def score(self, feature):
+        self.net.eval()
+        with torch.no_grad():
+            fitted = self.net(feature[None])[0]
+        self.net.train()
+        return self.task.logits(feature + fitted)
+
+    def report(self, steps):
+        return Prediction(steps[-1], steps)

@@ -1,0 +1,15 @@
+"""The conformance kit: what every method must pass, as `ttt-bench check METHOD` and in pytest.
+
+    import pytest
+    from ttt_bench.testing import adapter_checks
+
+    @pytest.mark.parametrize("check", adapter_checks("my-method"), ids=str)
+    def test_conforms(check):
+        check()
+
+docs/checks.md says of every check what it does, why, and how to mend what it finds.
+"""
+
+from ttt_bench.testing.suite import CATALOGUE, Check, CheckFailed, Finding, adapter_checks
+
+__all__ = ["CATALOGUE", "Check", "CheckFailed", "Finding", "adapter_checks"]
