@@ -158,7 +158,66 @@ def check_ttt_mae(file: Arrays) -> Pairs:
     return pairs
 
 
-CHECKS = {"apm_ttt": check_apm_ttt, "tpt": check_tpt, "ttt_mae": check_ttt_mae}
+def check_apm_ssl(file: Arrays) -> Pairs:
+    """The self-supervised APM: what it answers, between images too, and its training."""
+    from ttt_bench_apm.perception.interpolation import interpolate
+    from ttt_bench_apm.perception.locations import lattice
+    from ttt_bench_apm.perception.network import FieldSizes, PerceptionField, ask
+    from ttt_bench_apm.perception.training import average_colours, losses, optimizer_of
+
+    rng = np.random.default_rng(int(file["seed"]))
+    state = {}
+    for line in file["param_order"]:
+        name, _, shape = str(line).partition(" ")
+        drawn = rng.standard_normal(_shape(shape), np.float32) * np.float32(0.02)
+        state[name] = torch.from_numpy(drawn)
+    query, code = state["fc1.weight"].shape[1], state["fc1.weight"].shape[1] // 2
+    sizes = FieldSizes(
+        grid=round((query - code) ** 0.5),
+        patch=state["conv1.weight"].shape[-1],
+        code=code,
+        widths=tuple(len(v) for n, v in state.items() if n.startswith("fc") and v.ndim == 2),
+        features=len(state["feat_proj_head.weight"]),
+        colour=len(state["rgb_head_1.weight"]),
+    )
+    one, other = (
+        torch.from_numpy(rng.random((1, 3, sizes.image, sizes.image), np.float32)) for _ in range(2)
+    )
+    shape = (1, sizes.grid**2, sizes.features)
+    targets = torch.from_numpy(rng.standard_normal(shape, np.float32))
+    network = PerceptionField(sizes)
+    network.load_state_dict(state)
+    grid = lattice(sizes.grid, sizes.grid)
+    asked = grid[torch.from_numpy(file["grid_rows"])]
+    with torch.no_grad():
+        percept = ask(network, network.trigger(one)[0], asked)
+    steps = len(file["interpolated_features"])
+    between = list(interpolate(network, one[0], other[0], steps, asked))
+    optimizer = optimizer_of(network, 1e-4)
+    colours = average_colours(one, sizes.patch)
+    trajectory = []
+    for _ in file["losses"]:
+        optimizer.zero_grad()
+        feature, rgb = losses(network, one, grid, targets, colours)
+        (feature + rgb).backward()
+        optimizer.step()
+        trajectory.append(torch.stack([feature + rgb, feature, rgb]).detach())
+    ours = {
+        "features": percept.features,
+        "rgb": percept.rgb,
+        "interpolated_features": torch.stack([p.features for p in between]),
+        "interpolated_rgb": torch.stack([p.rgb for p in between]),
+        "losses": torch.stack(trajectory),
+    }
+    return {name: (value.numpy(), file[name]) for name, value in ours.items()}
+
+
+CHECKS = {
+    "apm_ttt": check_apm_ttt,
+    "apm_ssl": check_apm_ssl,
+    "tpt": check_tpt,
+    "ttt_mae": check_ttt_mae,
+}
 
 
 def recognise(file: Arrays) -> str:
@@ -170,6 +229,8 @@ def recognise(file: Arrays) -> str:
     names = {name.split("/")[-1] for name in file}
     if {"param_order", "pooled", "losses", "grid_sample"} <= names:
         return "apm_ttt"
+    if {"param_order", "interpolated_features", "grid_rows"} <= names:
+        return "apm_ssl"
     if {"views", "class_names"} <= names and any(name.startswith("clip/") for name in file):
         return "tpt"
     if {"mask_noise", "image", "mask_token"} <= names | {n.removeprefix("model/") for n in file}:

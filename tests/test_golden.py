@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests import golden_check
-from tests.oracles import mae
+from tests.oracles import apm_ssl, mae
 from tests.oracles.apm import PlainAPM, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
+PARTS = ("weight", "bias")
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.npz")), ids=lambda path: path.stem)
@@ -61,6 +62,35 @@ def test_apm_ttt_other_seed(tmp_path: Path):
         },
     )
     assert max(golden_check.compare(path)["max_rel_diff"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_apm_ssl_other_seed(tmp_path: Path, seed: int):
+    """A file of the same kind, smaller, with another seed, its outputs from the plain form."""
+    shapes = {"fc1": (96, 128), "fc2": (80, 96), "fc3": (64, 80), "feat_proj_head": (48, 64)}
+    shapes |= {"rgb_head_1": (32, 176), "rgb_head_2": (32, 32), "rgb_head_3": (3, 32)}
+    order = [f"{n}.{p} {s if p == 'weight' else s[:1]}" for n, s in shapes.items() for p in PARTS]
+    order += ["conv1.weight (1, 3, 14, 14)", "conv1.bias (1,)"]
+    rng = np.random.default_rng(seed)
+    state = {}
+    for line in order:
+        name, _, shape = line.partition(" ")
+        drawn = rng.standard_normal(golden_check._shape(shape), np.float32) * np.float32(0.02)
+        state[name] = torch.from_numpy(drawn)
+    one, other = (torch.from_numpy(rng.random((1, 3, 112, 112), np.float32)) for _ in range(2))
+    targets = torch.from_numpy(rng.standard_normal((1, 64, 48), np.float32))
+    rows = np.array([0, 7, 9, 40, 63])
+    features, rgb = (answer[0, rows] for answer in apm_ssl.whole_grid(state, one, 8))
+    between = [answer[:, rows] for answer in apm_ssl.interpolated(state, one, other, 3, 8)]
+    file = {"features": features, "rgb": rgb}
+    file |= {"interpolated_features": between[0], "interpolated_rgb": between[1]}
+    file["losses"] = apm_ssl.train(state, one, targets, 8, 4)
+    arrays = {name: value.numpy() for name, value in file.items()}
+    np.savez(tmp_path / "other.npz", seed=seed, param_order=order, grid_rows=rows, **arrays)
+    result = golden_check.compare(tmp_path / "other.npz")
+    assert result["kind"] == "apm_ssl"
+    assert set(result["max_rel_diff"]) == set(file)
+    assert max(result["max_rel_diff"].values()) < 1e-4
 
 
 @pytest.mark.parametrize("seed", [1, 2])

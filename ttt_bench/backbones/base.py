@@ -64,6 +64,22 @@ class Backbone(ABC):
     ) -> Float[Tensor, "batch dim"]:
         """Raw image features, before any normalization."""
 
+    def encode_patches(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        """Features of the patches, as they leave the last norm, without CLS and registers.
+
+        A backbone that declares the capability `patch_features` gives them at its own side, and at
+        another one where its network can be asked at one.
+
+        Raises:
+            UserError: it has none, or none at this side.
+        """
+        raise UserError(
+            "this backbone gives no patch features; see `ttt-bench list backbones` for one that "
+            "does, as tiny-clip"
+        )
+
     @abstractmethod
     def classifier(
         self,

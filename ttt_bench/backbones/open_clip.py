@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.base import Backbone, Classifier
+from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
 from ttt_bench.errors import UserError, unknown
@@ -76,6 +77,8 @@ class OpenClipBackbone(Backbone):
         self.device = device
         self.transform = PreprocessCfg(**self._clip.visual.preprocess_cfg)
         self.image_size = cast(tuple[int, int], self.transform.size)[0]
+        if hasattr(self._clip.visual, "trunk"):
+            self._trunk = Resized(self._clip.visual.trunk, self.image_size, "its image tower")
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
         with torch.no_grad():
             self.feature_dim = self.encode_image(blank).shape[1]
@@ -97,6 +100,23 @@ class OpenClipBackbone(Backbone):
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
         return self._clip.encode_image(pixels)
+
+    @override
+    def encode_patches(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        visual, side = self._clip.visual, pixels.shape[-1]
+        if hasattr(visual, "trunk"):
+            return self._trunk.patches(pixels)
+        if side != self.image_size or not hasattr(visual, "ln_post"):
+            raise UserError(
+                f"this image tower gives patch features if it is a transformer, of images of its "
+                f"own {self.image_size} pixels, not of {side}; take another backbone"
+            )
+        last = visual.forward_intermediates(
+            pixels, indices=1, normalize_intermediates=True, intermediates_only=True
+        )
+        return last["image_intermediates"][0].permute(0, 2, 3, 1)
 
     def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
         """Raw text features of whole prompts."""

@@ -3,7 +3,8 @@
 from ttt_bench.hookspecs import hookimpl
 from ttt_bench.specs import BackboneSpec, Capability
 
-DUAL_ENCODER: frozenset[Capability] = frozenset({"image_features", "text_tower"})
+DUAL_ENCODER: frozenset[Capability] = frozenset({"image_features", "text_tower", "patch_features"})
+CLASSIFIER: frozenset[Capability] = frozenset({"image_features", "patch_features"})
 
 
 @hookimpl
@@ -28,5 +29,6 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             argument="NAME",
             summary="any timm classifier, its own head as the rule, as timm:resnet50.a1_in1k",
             code="ttt_bench.backbones.timm_classifier:TimmBackbone",
+            gives=CLASSIFIER,
         ),
     ]

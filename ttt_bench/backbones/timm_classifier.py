@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench.backbones.base import Backbone, Classifier, head_outputs
+from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
 from ttt_bench.errors import UserError, unknown
@@ -55,6 +56,7 @@ class TimmBackbone(Backbone):
         if height != self.image_size:
             raise UserError(f"{self.name}: its images are not square; take another model")
         self._transforms = cache(self._transform)
+        self._resized = Resized(self.model, self.image_size, self.name)
         self._measure()
 
     @torch.no_grad()
@@ -94,6 +96,12 @@ class TimmBackbone(Backbone):
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
         return self._timm.forward_head(self._timm.forward_features(pixels), pre_logits=True)
+
+    @override
+    def encode_patches(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        return self._resized.patches(pixels)
 
     def _head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
         # Heads with a normalization in them want exactly one leading dimension.

@@ -1,6 +1,11 @@
 """What this distribution adds to ttt-bench."""
 
+from typing import TYPE_CHECKING
+
 from ttt_bench import AdapterSpec, hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -19,3 +24,11 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             },
         )
     ]
+
+
+@hookimpl
+def ttt_bench_commands(cli: "click.Group") -> None:
+    """`ttt-bench apm islands`, `train`, `features` and the others."""
+    from ttt_bench_apm.commands import apm
+
+    cli.add_command(apm)

@@ -1,19 +1,23 @@
 """Masked autoencoders as backbones: the embedded one, the published ones, and files."""
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from PIL import Image
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench import Backbone, UserError
 from ttt_bench_ttt_mae.checkpoints import autoencoder, read
 from ttt_bench_ttt_mae.files import EMBEDDED, locate
+from ttt_bench_ttt_mae.model import MaskedAutoencoder
 from ttt_bench_ttt_mae.transform import CROP, MEAN, STD, centre
 
 
@@ -52,13 +56,9 @@ class MaskedAutoencoderBackbone(Backbone):
     def encode_patches(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch rows columns dim"]:
-        if pixels.shape[-1] != self.image_size:
-            raise UserError(
-                f"this autoencoder takes images of {self.image_size} pixels, not of "
-                f"{pixels.shape[-1]}"
-            )
-        grid = self.model.sizes.grid
-        return self.model(pixels)[:, 1:].unflatten(1, (grid, grid))
+        model = _at_side(cast(MaskedAutoencoder, self.model), pixels.shape[-1])
+        grid = model.sizes.grid
+        return model(pixels)[:, 1:].unflatten(1, (grid, grid))
 
     @override
     def classifier(
@@ -90,3 +90,22 @@ class TinyMae(MaskedAutoencoderBackbone):
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(EMBEDDED / "tiny-mae.pth", device)
+
+
+def _at_side(model: MaskedAutoencoder, side: int) -> MaskedAutoencoder:
+    """The model for images of a side; for another than its own, position codes are resampled.
+
+    Raises:
+        UserError: the side is no whole number of patches.
+    """
+    sizes, patch = model.sizes, model.sizes.patch
+    if side == sizes.image:
+        return model
+    if side % patch:
+        raise UserError(f"images of {side} pixels are no whole number of patches of {patch}")
+    resized = copy.deepcopy(model)
+    resized.sizes = replace(sizes, image=side)
+    resized.patch_embed.set_input_size(img_size=side)
+    new, old = ([grid, grid] for grid in (resized.sizes.grid, sizes.grid))
+    resized.pos_embed.data = resample_abs_pos_embed(model.pos_embed.data, new, old)
+    return resized

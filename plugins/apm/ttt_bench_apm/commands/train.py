@@ -1,0 +1,121 @@
+"""`ttt-bench apm train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ttt_bench_apm.commands import options
+
+RELEASED = "timm:vit_large_patch14_reg4_dinov2"
+
+
+@click.command("train", short_help="Train the self-supervised APM on a folder of photographs.")
+@click.option("--images", required=True, type=click.Path(path_type=Path),
+              help="Folder of photographs, searched to any depth.")  # fmt: skip
+@click.option("--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for model.pth, the log and the state.")  # fmt: skip
+@click.option("--teacher", "-t", default=RELEASED, show_default=True,
+              help="A backbone that gives patch features.")  # fmt: skip
+@options.weights
+@click.option("--teacher-side", type=click.IntRange(min=1),
+              help="Pixels per side of the teacher's image.  [default: 448 for the default one, "
+                   "else the teacher's own]")  # fmt: skip
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+              help="Where the teacher's features are kept.  [default: OUTPUT/cache]")  # fmt: skip
+@click.option("--grid", type=click.IntRange(min=2), default=32, show_default=True,
+              help="Cells of the trigger per side.")  # fmt: skip
+@click.option("--patch", type=click.IntRange(min=1), default=14, show_default=True,
+              help="Pixels per side of a cell.")  # fmt: skip
+@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Numbers of the trigger for a cell.")  # fmt: skip
+@click.option("--widths", default="4096,4096,4096,2048,1024", show_default=True,
+              help="Hidden layers.")  # fmt: skip
+@click.option("--code", type=click.IntRange(min=4), default=1024, show_default=True,
+              help="Size of the position code, a multiple of 4.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Photographs in a step.")  # fmt: skip
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True,
+              help="Adam's learning rate.")  # fmt: skip
+@click.option("--schedule", type=click.Choice(["constant", "cosine"]), default="constant",
+              show_default=True, help="Of the rate.")  # fmt: skip
+@click.option("--locations", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Random points asked in a step; 0 asks the whole grid.")  # fmt: skip
+@click.option("--held-out", type=click.IntRange(min=1), default=512, show_default=True,
+              help="Photographs for the validation error, a fifth at most.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Processes that load.")  # fmt: skip
+@options.seed
+@options.device
+def train(
+    images: Path,
+    output: Path,
+    teacher: str,
+    weights: Path | None,
+    teacher_side: int | None,
+    cache: Path | None,
+    grid: int,
+    patch: int,
+    channels: int,
+    widths: str,
+    code: int,
+    held_out: int,
+    workers: int,
+    device: str,
+    **recipe: Any,
+) -> None:
+    """Teach APM to answer with a teacher's patch features and the image's colours.
+
+    The teacher sees every photograph once; what it says is kept in --cache. Sizes and rates are the
+    released ones. The state is saved as it goes, and the same command continues a training that was
+    stopped. With TensorBoard installed, OUTPUT/tensorboard has the curves.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from ttt_bench import UserError, choose_device, load_backbone
+    from ttt_bench_apm.perception.images import Folder
+    from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
+    from ttt_bench_apm.perception.shards import extract
+    from ttt_bench_apm.perception.teacher import Teacher
+    from ttt_bench_apm.perception.training import Recipe, split
+    from ttt_bench_apm.perception.training import train as run
+    from ttt_bench_apm.perception.training_folder import TrainingFolder
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        layers = tuple(int(width) for width in widths.split(","))
+    except ValueError:
+        layers = ()
+    if not layers or min(layers) < 1:
+        raise UserError(f"--widths {widths!r} is no list of whole numbers, as 512,256")
+    if code % 4:
+        raise UserError(
+            f"--code {code} is no multiple of 4: half is of the column, half of the row"
+        )
+    photographs = Folder(images)
+    fitting, watched = split(len(photographs.names), held_out, recipe["seed"])
+    where = torch.device(choose_device(device))
+    side = teacher_side or (grid * patch if teacher == RELEASED else None)
+    model = Teacher(teacher, load_backbone(teacher, device, weights), side)
+    sizes = FieldSizes(grid, patch, channels, code, layers, model.features)
+    chosen = Recipe(**recipe)
+    options_of_it = {
+        "teacher": teacher,
+        "teacher_weights": model.backbone.weights_hash(),
+        "teacher_side": model.side,
+        "images": f"{len(fitting)} photographs, {len(watched)} held out",
+        **{**asdict(sizes), "widths": list(sizes.widths)},
+        **asdict(chosen),
+    }
+    folder = TrainingFolder(output, options_of_it)
+    shards = extract(photographs, model, sizes.image, cache or output / "cache", report)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)
+        network = PerceptionField(sizes).to(where)
+    run(network, shards, fitting, watched, chosen, folder, where, workers, report)
+    click.echo(f"{folder.model}: use it with --checkpoint {folder.model}")

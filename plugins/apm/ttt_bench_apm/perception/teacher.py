@@ -1,0 +1,47 @@
+"""The teacher: a frozen backbone's patch features of a square, with its own normalization."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ttt_bench import Backbone, UserError
+
+Patches = Float[Tensor, "batch rows columns dim"]
+
+
+class Teacher:
+    """What the network imitates: patch tokens after the last norm, without CLS and registers.
+
+    The square is the same that the network sees, so both grids lie on the same pixels. (The release
+    took the first 1024 tokens, CLS and registers among them, of raw 0-255 BGR pixels.)
+
+    Attributes:
+        side: of the square in pixels.
+        rows: patches per side.
+        features: the size of a patch feature.
+    """
+
+    def __init__(self, name: str, backbone: Backbone, side: int | None = None) -> None:
+        """Measure the grid on a blank image.
+
+        Raises:
+            UserError: the backbone gives no patch features, or no square grid of them at that side.
+        """
+        self.name = name
+        self.backbone = backbone
+        self.side = side or backbone.image_size
+        transform = backbone.card()["transform"]
+        self.mean, self.std = (
+            torch.tensor(transform[key], device=backbone.device).view(3, 1, 1)
+            for key in ("mean", "std")
+        )
+        patches = self(torch.zeros(1, 3, self.side, self.side, dtype=torch.uint8))
+        _, self.rows, columns, self.features = patches.shape
+        if self.rows != columns:
+            raise UserError(f"{name}: its grid of {self.rows} x {columns} patches is not square")
+
+    @torch.no_grad()
+    def __call__(self, squares: UInt8[Tensor, "batch 3 side side"]) -> Patches:
+        """The grids of patch features."""
+        pixels = squares.to(self.backbone.device).float() / 255
+        return self.backbone.encode_patches((pixels - self.mean) / self.std)
