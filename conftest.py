@@ -1,10 +1,14 @@
 """What the tests share."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before anything imports torch: the tests' own processes fill the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from ttt_bench.cli import main
 from ttt_bench.records import Records, RunFolder

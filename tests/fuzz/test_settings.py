@@ -14,7 +14,7 @@ from pydantic import Field
 from tests.fuzz.values import json_values, outcome
 from ttt_bench import AdapterConfig
 from ttt_bench.cli import cli
-from ttt_bench.cli.run import _read_settings, command
+from ttt_bench.cli.run import command, read_settings
 from ttt_bench.engine.config import resolve_config, split_overrides
 from ttt_bench.errors import UserError
 from ttt_bench.specs import AdapterSpec
@@ -37,7 +37,7 @@ words = st.text(max_size=30) | st.sampled_from(YAML) | json_values.map(json.dump
 @example(" = ")
 def test_any_setting(text: str):
     for pair in (text, f"steps={text}"):
-        settings = outcome(lambda: _read_settings([pair]))  # noqa: B023
+        settings = outcome(lambda: read_settings([pair]))  # noqa: B023
         if isinstance(settings, UserError):
             assert str(settings).startswith("--set ")
         else:
@@ -62,7 +62,7 @@ def test_a_value_in_a_file_is_that_value(tmp_path: Path, value: Any):
     file.write_text(yaml.safe_dump({"set": {"apm": {"x": value}}}, allow_unicode=True), "utf-8")
     words = ["--config", str(file), "--method", "apm", "--dataset", "cifar10-c-mini"]
     context = command.make_context("run", words, parent=click.Context(cli))
-    assert _read_settings(context.params["set_"]) == {"apm.x": value}
+    assert read_settings(context.params["set_"]) == {"apm.x": value}
 
 
 OPTIONS = [p.opts[0].lstrip("-") for p in command.params]

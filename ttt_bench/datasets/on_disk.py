@@ -149,7 +149,9 @@ def open_image(path: Path) -> Image.Image:
             or cannot be read; the message names it.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; the dataset is not complete")
+        raise UserError(
+            f"{path}: there is no such file; check the path, or whether the dataset is complete"
+        )
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:

@@ -52,9 +52,11 @@ def mean_per_class(records: Records) -> float:
 
 def groups(records: Records) -> dict[str, float]:
     """Top-1 of each corruption or domain; empty where the dataset has none."""
-    names = [name for name in dict.fromkeys(records.group) if name is not None]
-    member = np.array(records.group, dtype=object)
-    return {name: percent(records.correct[member == name]) for name in names}
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(records.group):
+        if name is not None:
+            places.setdefault(name, []).append(place)
+    return {name: percent(records.correct[own]) for name, own in places.items()}
 
 
 def corruptions(records: Records) -> dict[str, float]:

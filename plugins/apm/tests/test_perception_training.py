@@ -176,5 +176,5 @@ def test_folders_and_files_that_are_no_photographs(tmp_path: Path):
     with pytest.raises(UserError, match="holds no"):
         Folder(tmp_path)
     (tmp_path / "broken.png").write_text("text")
-    with pytest.raises(UserError, match="not readable as an image"):
+    with pytest.raises(UserError, match="not a readable image"):
         Folder(tmp_path).open(0)

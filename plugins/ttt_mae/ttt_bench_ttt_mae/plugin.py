@@ -9,8 +9,7 @@ if TYPE_CHECKING:
 
 PAPER = "Gandelsman et al. 2022, Test-Time Training with Masked Autoencoders (arXiv 2209.07522)"
 GIVES: frozenset[Capability] = frozenset({"masked_autoencoder"})
-BACKBONE: frozenset[Capability] = GIVES | {"patch_features"}
-
+BACKBONE: frozenset[Capability] = frozenset({"masked_autoencoder", "patch_features"})
 
 HEAD = "its head was trained on the labelled training set"
 WHOLE = "encoder and head were trained on the labelled training set"

@@ -54,10 +54,10 @@ def open_subject(path: Path | None, number: int = 0) -> "Image.Image":
         UserError: it cannot be read.
     """
     from ttt_bench import load_dataset
-    from ttt_bench_apm.perception.images import open_image
+    from ttt_bench_apm.perception.images import open_upright
 
     if path is not None:
-        return open_image(path)
+        return open_upright(path)
     dataset = load_dataset(EMBEDDED_SET)
     clean = [place for place, entry in enumerate(dataset.entries) if entry.group == "clean"]
     return dataset.open(clean[EMBEDDED_IMAGES[number]])

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ttt_bench import UserError
+from ttt_bench import UserError, open_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -45,22 +45,16 @@ class Folder:
 
     def open(self, index: int) -> Image.Image:
         """The image in RGB."""
-        return open_image(self.files[index])
+        return open_upright(self.files[index])
 
 
-def open_image(path: Path) -> Image.Image:
-    """A photograph in RGB, upright.
+def open_upright(path: Path) -> Image.Image:
+    """A photograph in RGB, turned as its camera says.
 
     Raises:
-        UserError: it cannot be read as an image.
+        UserError: it cannot be read as an image, or is too large.
     """
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    # A damaged file can fail in any way there is.
-    except Exception as error:
-        reason = "there is no such file" if not path.is_file() else str(error)
-        raise UserError(f"{path}: not readable as an image ({reason}); give another") from error
+    return ImageOps.exif_transpose(open_image(path))
 
 
 def square(image: Image.Image, side: int) -> UInt8[Tensor, "3 side side"]:
