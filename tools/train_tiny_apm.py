@@ -25,9 +25,9 @@ from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
 from ttt_bench_apm.perception.shards import Shards, extract
 from ttt_bench_apm.perception.teacher import Teacher
 from ttt_bench_apm.perception.training import Recipe, train
-from ttt_bench_apm.perception.training_folder import TrainingFolder
 from ttt_bench_apm.perception.validation import Validation
 
+from ttt_bench import TrainingFolder
 from ttt_bench.engine.loading import load_backbone
 
 TEACHER = "tiny-mae"

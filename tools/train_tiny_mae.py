@@ -19,12 +19,12 @@ from PIL import Image
 from ttt_bench_ttt_mae.checkpoints import autoencoder, encoder_of, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
 from ttt_bench_ttt_mae.recipes import DEFAULTS, pretrain, train
-from ttt_bench_ttt_mae.training import Schedule, TrainingFolder
+from ttt_bench_ttt_mae.training import Schedule
 from ttt_bench_ttt_mae.transform import to_pixels
 from ttt_bench_ttt_mae.tuning import classify
 from typing_extensions import override
 
-from ttt_bench import Dataset, Entry
+from ttt_bench import Dataset, Entry, TrainingFolder
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 
 # So short a training wants a higher rate and larger crops than the papers' recipes.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ReferenceSpec,
     )
     from ttt_bench.stacking import stacked_product
+    from ttt_bench.training_folder import TrainingFolder
 
 _HOMES = {
     "Adapter": "adapter",
@@ -57,6 +58,7 @@ _HOMES = {
     "Sample": "adapter",
     "Stream": "adapter",
     "Task": "adapter",
+    "TrainingFolder": "training_folder",
     "UserError": "errors",
     "choose_device": "engine.loading",
     "default_backbone": "engine.loading",
@@ -90,6 +92,7 @@ __all__ = [
     "Sample",
     "Stream",
     "Task",
+    "TrainingFolder",
     "UserError",
     "choose_device",
     "default_backbone",

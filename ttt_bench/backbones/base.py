@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from ttt_bench.errors import UserError
 
 IMAGENET_CLASSES = 1000
 
+Transform = Callable[[Image.Image], Float[Tensor, "3 side side"]]
 Classifier = Callable[[Float[Tensor, "*batch dim"]], Float[Tensor, "*batch classes"]]
 
 
@@ -53,10 +55,19 @@ class Backbone(ABC):
         """
 
     @abstractmethod
+    def make_transform(self, size: int) -> Transform:
+        """The model's own transform from an image in RGB to its input, at `size` pixels a side."""
+
     def preprocess(
         self, image: Image.Image, size: int | None = None
     ) -> Float[Tensor, "3 side side"]:
         """The model's own transform, at its own side or at `size` pixels."""
+        return self._transform(size or self.image_size)(image)
+
+    @cached_property
+    def _transform(self) -> Callable[[int], Transform]:
+        """Transforms by size, each made once."""
+        return cache(self.make_transform)
 
     @abstractmethod
     def encode_image(

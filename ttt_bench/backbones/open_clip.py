@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
-from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench.backbones import tiny_clip
-from ttt_bench.backbones.base import Backbone, Classifier
+from ttt_bench.backbones.base import Backbone, Classifier, Transform
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
@@ -82,18 +80,11 @@ class OpenClipBackbone(Backbone):
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
         with torch.no_grad():
             self.feature_dim = self.encode_image(blank).shape[1]
-        self._transforms = cache(self._transform)
-
-    def _transform(self, size: int) -> Any:
-        return image_transform_v2(
-            PreprocessCfg(**{**asdict(self.transform), "size": (size, size)}), is_train=False
-        )
 
     @override
-    def preprocess(
-        self, image: Image.Image, size: int | None = None
-    ) -> Float[Tensor, "3 side side"]:
-        return self._transforms(size or self.image_size)(image)
+    def make_transform(self, size: int) -> Transform:
+        own = PreprocessCfg(**{**asdict(self.transform), "size": (size, size)})
+        return cast(Transform, image_transform_v2(own, is_train=False))
 
     @override
     def encode_image(

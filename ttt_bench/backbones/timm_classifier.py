@@ -1,20 +1,18 @@
 """Classifiers of timm: the pooled feature, and the model's own head as the classification rule."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
 from jaxtyping import Float
-from PIL import Image
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench.backbones.base import Backbone, Classifier, head_outputs
+from ttt_bench.backbones.base import Backbone, Classifier, Transform, head_outputs
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
@@ -55,7 +53,6 @@ class TimmBackbone(Backbone):
         _, height, self.image_size = self.transform["input_size"]
         if height != self.image_size:
             raise UserError(f"{self.name}: its images are not square; take another model")
-        self._transforms = cache(self._transform)
         self._resized = Resized(self.model, self.image_size, self.name)
         self._measure()
 
@@ -80,16 +77,10 @@ class TimmBackbone(Backbone):
                 "gives no classification rule; take another model"
             )
 
-    def _transform(self, size: int) -> Any:
-        return create_transform(
-            **{**self.transform, "input_size": (3, size, size)}, is_training=False
-        )
-
     @override
-    def preprocess(
-        self, image: Image.Image, size: int | None = None
-    ) -> Float[Tensor, "3 side side"]:
-        return self._transforms(size or self.image_size)(image)
+    def make_transform(self, size: int) -> Transform:
+        own = {**self.transform, "input_size": (3, size, size)}
+        return cast(Transform, create_transform(**own, is_training=False))
 
     @override
     def encode_image(

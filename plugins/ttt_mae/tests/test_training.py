@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ttt_bench_ttt_mae import training
 from ttt_bench_ttt_mae.checkpoints import read
 
+from ttt_bench import TrainingFolder
 from ttt_bench.datasets import image_folder
 
 SMALL = ("--epochs", 2, "--batch-size", 4, "--device", "cpu", "--warm-up", 0)
@@ -87,15 +87,15 @@ def test_every_row_from_a_folder_of_images(train, ttt, photos: Path):
 def test_a_stopped_training_ends_like_an_undisturbed_one(train, monkeypatch):
     arguments = ("pretrain", *TINY, *SMALL, "--epochs", 3)
     train(*arguments, "-o", "whole")
-    saved = training.TrainingFolder.save
+    saved = TrainingFolder.save
 
     def stop(self, state):
         saved(self, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.TrainingFolder, "save", stop)
+    monkeypatch.setattr(TrainingFolder, "save", stop)
     train(*arguments, "-o", "parts", code=130)
-    monkeypatch.setattr(training.TrainingFolder, "save", saved)
+    monkeypatch.setattr(TrainingFolder, "save", saved)
     assert not Path("parts/model.pth").exists()
     assert "going on after epoch 1 of 3" in train(*arguments, "-o", "parts")
     assert equal(states("parts"), states("whole"))

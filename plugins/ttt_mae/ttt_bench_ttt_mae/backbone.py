@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,13 +37,10 @@ class MaskedAutoencoderBackbone(Backbone):
         self.feature_dim = self.model.sizes.encoder.width
         self.image_size = self.model.sizes.image
         self.crop = float(checkpoint.about.get("crop", CROP))
-        self._transforms = cache(partial(centre, crop=self.crop))
 
     @override
-    def preprocess(
-        self, image: Image.Image, size: int | None = None
-    ) -> Float[Tensor, "3 side side"]:
-        return self._transforms(size or self.image_size)(image)
+    def make_transform(self, size: int) -> Callable[[Image.Image], Tensor]:
+        return centre(size, self.crop)
 
     @override
     def encode_image(

@@ -106,9 +106,9 @@ def _begin(
     """Dataset, schedule, folder, and where and how to compute."""
     import torch
 
-    from ttt_bench import UserError, choose_device, load_dataset
+    from ttt_bench import TrainingFolder, UserError, choose_device, load_dataset
     from ttt_bench_ttt_mae.recipes import DEFAULTS
-    from ttt_bench_ttt_mae.training import Schedule, TrainingFolder
+    from ttt_bench_ttt_mae.training import Schedule
 
     def report(line: str) -> None:
         click.echo(line, err=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ttt_bench import Dataset
+from ttt_bench import Dataset, TrainingFolder
 from ttt_bench_ttt_mae.checkpoints import ENCODER, save
 from ttt_bench_ttt_mae.model import (
     Head,
@@ -25,7 +25,6 @@ from ttt_bench_ttt_mae.training import (
     Loss,
     Report,
     Schedule,
-    TrainingFolder,
     TrainingImages,
     fit,
 )

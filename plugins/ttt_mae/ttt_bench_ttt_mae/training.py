@@ -1,12 +1,9 @@
 """Training that can be stopped at any moment and goes on with the same command."""
 
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 from torchvision.transforms.functional import InterpolationMode
 
-from ttt_bench import Dataset, UserError
+from ttt_bench import Dataset, TrainingFolder, UserError
 
 Loss = Callable[
     [Float[Tensor, "batch 3 side side"], Int[Tensor, " batch"], torch.Generator],
@@ -77,71 +74,6 @@ class TrainingImages(TorchDataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         pixels = self.transform(self.dataset.open_training(index))
         return pixels, self.dataset.training[index].label
-
-
-class TrainingFolder:
-    """Where a training keeps what it has done: `options.json`, `state.pt` and `log.jsonl`.
-
-    Raises:
-        UserError: the folder holds a training with other options.
-    """
-
-    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
-        self.path = path
-        self.options = options
-        before = self._read_options()
-        for name in sorted({*before, *options}) if before else ():
-            if before.get(name) != options.get(name):
-                raise UserError(
-                    f"{path} holds a training with {name}={before.get(name)}, not "
-                    f"{options.get(name)}; give another --output or remove it"
-                )
-        path.mkdir(parents=True, exist_ok=True)
-        self._replace("options.json", lambda file: file.write_text(json.dumps(options, indent=2)))
-
-    @property
-    def model(self) -> Path:
-        """Where the finished model goes."""
-        return self.path / "model.pth"
-
-    def _read_options(self) -> dict[str, Any]:
-        file = self.path / "options.json"
-        try:
-            return json.loads(file.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not readable ({error}); give another --output") from error
-
-    def load(self) -> dict[str, Any] | None:
-        """The state after the last finished epoch, None before the first.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        file = self.path / "state.pt"
-        if not file.exists():
-            return None
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(f"{file}: damaged; remove it to start this training anew") from error
-
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Keep the state after an epoch, and the log that goes with it."""
-        self._replace("state.pt", lambda file: torch.save(dict(state), file))
-        lines = "".join(json.dumps(line) + "\n" for line in state["log"])
-        self._replace("log.jsonl", lambda file: file.write_text(lines))
-
-    def save_model(self, write: Callable[[Path], None]) -> None:
-        """Put the finished model in its place at once."""
-        self._replace(self.model.name, write)
-
-    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
-        """A kill at any moment leaves the old file or the new one, whole."""
-        part = self.path / f"{name}.part"
-        write(part)
-        os.replace(part, self.path / name)
 
 
 def fit(

@@ -75,14 +75,13 @@ def train(
 
     import torch
 
-    from ttt_bench import UserError, choose_device, load_backbone
+    from ttt_bench import TrainingFolder, UserError, choose_device, load_backbone
     from ttt_bench_apm.perception.images import Folder
     from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
     from ttt_bench_apm.perception.shards import extract
     from ttt_bench_apm.perception.teacher import Teacher
     from ttt_bench_apm.perception.training import Recipe, split
     from ttt_bench_apm.perception.training import train as run
-    from ttt_bench_apm.perception.training_folder import TrainingFolder
 
     def report(line: str) -> None:
         click.echo(line, err=True)

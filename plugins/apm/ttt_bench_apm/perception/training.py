@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ttt_bench import UserError
+from ttt_bench import TrainingFolder, UserError
+from ttt_bench_apm.perception.checkpoints import save_field
 from ttt_bench_apm.perception.images import to_unit_range
 from ttt_bench_apm.perception.locations import Locations, lattice
 from ttt_bench_apm.perception.network import PerceptionField
@@ -26,7 +27,6 @@ from ttt_bench_apm.perception.targets import (
     features_at,
     random_locations,
 )
-from ttt_bench_apm.perception.training_folder import TrainingFolder
 from ttt_bench_apm.perception.validation import Validation
 
 Report = Callable[[str], None]
@@ -134,7 +134,8 @@ def train(
         line = {"epoch": epoch + 1, "feature": feature, "rgb": rgb, **errors, "seconds": seconds}
         if errors["val_feature"] < state["best"]:
             state["best"] = errors["val_feature"]
-            folder.save_model(network, line, validation.mean_field)
+            about = {**folder.options, **line}
+            save_field(folder.model, network, about, validation.mean_field)
         save(epoch=epoch + 1, step=0, sums=[0.0, 0.0], log=[*state["log"], line])
         for name, value in line.items() if board else ():
             board.add_scalar(name, value, epoch + 1)

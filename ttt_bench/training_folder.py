@@ -1,4 +1,4 @@
-"""Where a training keeps what it has done: options, state, log, model, TensorBoard's files."""
+"""Where a training keeps what it has done, so that one that was stopped goes on."""
 
 import json
 import os
@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ttt_bench import UserError
-from ttt_bench_apm.perception.checkpoints import save_field
-from ttt_bench_apm.perception.network import PerceptionField
+from ttt_bench.errors import UserError
 
 
 class TrainingFolder:
     """`options.json`, `state.pt`, `log.jsonl` and `model.pth`, each of them replaced at once.
 
+    A kill at any moment leaves the old file or the new one, whole.
+
+    Attributes:
+        options: what the training was asked for, as JSON values; it goes on only with the same.
+
     Raises:
-        UserError: the folder holds a training with other options.
+        UserError: the folder holds a training with other options, or cannot be written to.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
@@ -41,7 +42,7 @@ class TrainingFolder:
 
     @property
     def model(self) -> Path:
-        """Where the best model so far is."""
+        """Where the model is."""
         return self.path / "model.pth"
 
     def _read_options(self) -> dict[str, Any]:
@@ -68,19 +69,18 @@ class TrainingFolder:
             raise UserError(f"{file}: damaged; remove it to start this training anew") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a state, and the log that goes with it."""
+        """Keep a state, and the log that goes with it, its entry `log`."""
         self._replace("state.pt", lambda file: torch.save(dict(state), file))
         lines = "".join(json.dumps(line) + "\n" for line in state["log"])
         self._replace("log.jsonl", lambda file: file.write_text(lines))
 
-    def save_model(
-        self,
-        network: PerceptionField,
-        result: Mapping[str, Any],
-        mean_field: Float[Tensor, "rows columns dim"],
-    ) -> None:
-        """Put a model in its place, with the options and what it reached."""
-        save_field(self.model, network, {**self.options, **result}, mean_field)
+    def save_model(self, write: Callable[[Path], Any]) -> None:
+        """Put a model in its place.
+
+        Args:
+            write: writes it to the path that it is given.
+        """
+        self._replace(self.model.name, write)
 
     def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
         part = self.path / f"{name}.part"
