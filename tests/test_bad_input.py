@@ -182,8 +182,16 @@ def test_edited_card(ttt, finished):
 
 
 def test_unfinished_run_is_not_compared(ttt, finished):
+    assert ttt(*RUN, "-m", "clip-ensemble", *MINI)[0] == 0
     finished.chunk_path(2).unlink()
-    one_line(ttt("compare", "r"), "000002.parquet", "missing")
+    code, out, err = ttt("compare", "r")
+    assert code == 0
+    assert "clip-ensemble" in out
+    assert "clip-zero-shot" not in out
+    (line,) = err.splitlines()
+    assert line.startswith("left out")
+    assert "000002.parquet is missing" in line
+    one_line(ttt("compare", finished.path), "000002.parquet", "missing")
 
 
 def test_full_disk_keeps_finished_chunks(ttt, monkeypatch):

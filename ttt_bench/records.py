@@ -147,6 +147,10 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return values.flatten().to_numpy().reshape(len(column), -1)
 
 
+class UnfinishedRunError(UserError):
+    """A run whose files are not all there yet."""
+
+
 class RunFolder:
     """`manifest.json`, `chunks/*.parquet`, `cost.json` and `summary.json` of one run."""
 
@@ -221,7 +225,9 @@ class RunFolder:
         try:
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{path} is missing; run the same command to finish the run") from error
+            raise UnfinishedRunError(
+                f"{path} is missing; run the same command to finish the run"
+            ) from error
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); {_remedy(name)}") from error
         if not isinstance(value, dict):
@@ -242,7 +248,8 @@ class RunFolder:
         """The records of one chunk.
 
         Raises:
-            UserError: the file is missing, damaged, or not of these samples.
+            UnfinishedRunError: the file is missing.
+            UserError: it is damaged, or not of these samples.
         """
         path = self.chunk_path(number)
         try:
@@ -254,7 +261,9 @@ class RunFolder:
             if table.schema.metadata[b"sha256"].decode() != records.digest():
                 raise ValueError("its values do not fit their checksum")
         except FileNotFoundError as error:
-            raise UserError(f"{path} is missing; run the same command to finish the run") from error
+            raise UnfinishedRunError(
+                f"{path} is missing; run the same command to finish the run"
+            ) from error
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             reason = (str(error).splitlines() or ["unreadable"])[0]
             raise UserError(

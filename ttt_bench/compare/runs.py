@@ -1,5 +1,6 @@
 """Reading finished runs and putting those that may stand together into columns."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,7 +12,7 @@ from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.engine.summary import summarize
 from ttt_bench.errors import UserError
 from ttt_bench.protocol import Card, differences, samples_digest
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.records import Records, RunFolder, UnfinishedRunError
 from ttt_bench.stored import COST, MANIFEST, check_stored
 
 
@@ -35,8 +36,10 @@ class FinishedRun:
 def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     """Every finished run at or below the paths, rescored from its records.
 
+    Those that are not finished are named on standard error and left out.
+
     Raises:
-        UserError: there is none, or one is unfinished or damaged.
+        UserError: there is none, or one is damaged.
     """
     folders = []
     for path in paths:
@@ -46,7 +49,18 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
         if not found:
             raise UserError(f"{path}: no run in it; make one with `ttt-bench run --output {path}`")
         folders += found
-    return [_read(RunFolder(folder)) for folder in dict.fromkeys(folders)]
+    finished: list[FinishedRun] = []
+    unfinished: list[UnfinishedRunError] = []
+    for folder in dict.fromkeys(folders):
+        try:
+            finished.append(_read(RunFolder(folder)))
+        except UnfinishedRunError as error:
+            unfinished.append(error)
+    if not finished:
+        raise unfinished[0]
+    for error in unfinished:
+        print(f"left out, as it is not finished: {error}", file=sys.stderr)
+    return finished
 
 
 def _read(folder: RunFolder) -> FinishedRun:
