@@ -13,9 +13,10 @@ from PIL import Image
 from typing_extensions import override
 
 from tests.same import same
-from ttt_bench import DatasetSpec
+from ttt_bench import DatasetSpec, UserError
 from ttt_bench.datasets.base import Dataset, Entry
 from ttt_bench.engine import processes
+from ttt_bench.engine.on_ray import _knock
 from ttt_bench.engine.plan import make_plan
 from ttt_bench.hookspecs import hookimpl
 from ttt_bench.plugins import PluginInfo, registry
@@ -140,6 +141,12 @@ def test_an_address_is_for_ray(ttt):
     code, _, err = ttt(*RUN, "-m", "clip-zero-shot", "--ray-address", "localhost:1")
     assert code == 2
     assert "--executor ray" in err
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "nonsense", "localhost:no"])
+def test_nobody_answers_at_the_address(address: str):
+    with pytest.raises(UserError, match=f"no Ray cluster answers at {address}"):
+        _knock(address)
 
 
 def test_one_worker_is_this_process(ttt, monkeypatch):

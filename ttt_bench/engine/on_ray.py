@@ -1,6 +1,7 @@
 """Workers on a Ray cluster: this machine's, where no address is given."""
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ttt_bench.records import Records
 
 # How often Ray starts a lost worker again, and does again what it was doing.
 RESTARTS = 3
+PATIENCE_SECONDS = 10
 
 
 class RayExecutor(Executor):
@@ -98,6 +100,8 @@ def _connect(ray: Any, address: str, workers: int | None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Hide no GPUs from this process, which holds none of Ray's.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address:
+        _knock(address)
     own: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers}
     try:
         ray.init(
@@ -111,6 +115,18 @@ def _connect(ray: Any, address: str, workers: int | None) -> bool:
             f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}"
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """See that somebody answers; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}); start one there with "
+            "`ray start --head`, or check the address, HOST:PORT"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
