@@ -112,7 +112,8 @@ def _connect(ray: Any, address: str, workers: int | None) -> bool:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}"
+            f"cannot join a Ray cluster at {address or 'this machine'}: {_first_line(error)}; one "
+            "that asks for a token wants RAY_AUTH_MODE=token in the environment"
         ) from error
     return True
 
