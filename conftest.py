@@ -10,8 +10,9 @@ import pytest
 # Before anything imports torch: the tests' own processes fill the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from ttt_bench.api.records import Records
 from ttt_bench.cli import main
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.runs.folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 

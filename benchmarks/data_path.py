@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ttt_bench.backbones.base import Backbone
+from ttt_bench.api.backbone import Backbone
+from ttt_bench.api.executor import Worker
 from ttt_bench.datasets.image_folder import ImageFolder
-from ttt_bench.engine.executor import LocalExecutor
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.engine.plan import make_plan
-from ttt_bench.engine.worker import Job, Worker
+from ttt_bench.executors.local import LocalExecutor
+from ttt_bench.runs.plan import make_plan
 
 SIZE = (500, 375)
 DECODERS = (0, 1, 2)

@@ -10,9 +10,6 @@ import signal
 import sys
 import time
 
-import ttt_bench.backbones.open_clip
-import ttt_bench.engine.run
-import ttt_bench.report.progress  # noqa: F401
 from ttt_bench.cli import main
 
 # A process that dies while it writes is the rarer and the worse case: so many attempts die there.

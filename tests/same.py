@@ -1,6 +1,6 @@
 """When two runs gave the same."""
 
-from ttt_bench.records import Records
+from ttt_bench.api.records import Records
 
 
 def same(one: Records, other: Records) -> bool:

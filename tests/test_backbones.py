@@ -37,9 +37,9 @@ def test_tiny_clip_knows_clean_photographs(run_json):
 def test_features_are_the_same_in_any_company(tiny):
     dataset = Cifar10CMini("", None)
     pixels = torch.stack([tiny.preprocess(dataset.open(i)) for i in range(9)])
-    together = tiny.in_fixed_groups(tiny.encode_image, pixels)
+    together = tiny.batch_invariant(tiny.encode_image, pixels)
     for size in (1, 2, 5):
-        parts = [tiny.in_fixed_groups(tiny.encode_image, part) for part in pixels.split(size)]
+        parts = [tiny.batch_invariant(tiny.encode_image, part) for part in pixels.split(size)]
         assert torch.equal(torch.cat(parts), together)
 
 
@@ -54,7 +54,7 @@ def test_groups_of_a_fixed_size_are_padded(tiny, monkeypatch):
     monkeypatch.setattr(tiny, "encode_image", encode)
     monkeypatch.setattr(tiny, "device", torch.device("meta"))
     pixels = torch.rand(70, 3, 4, 4)
-    assert torch.equal(tiny.in_fixed_groups(tiny.encode_image, pixels), pixels.mean(dim=(2, 3)))
+    assert torch.equal(tiny.batch_invariant(tiny.encode_image, pixels), pixels.mean(dim=(2, 3)))
     assert sizes == [32, 32, 32]
 
 

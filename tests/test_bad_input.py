@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from ttt_bench import records
-from ttt_bench.plugins import Registered, registry
-from ttt_bench.records import RunFolder
-from ttt_bench.specs import BackboneSpec
+from ttt_bench.api.specs import BackboneSpec
+from ttt_bench.registry import Registered, registry
+from ttt_bench.runs.folder import RunFolder
 
 RUN = ("run", "--device", "cpu", "--limit", 70, "--output", "r")
 ZERO_SHOT = ("--method", "clip-zero-shot")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.planted.faults import plant
-from ttt_bench.errors import UserError
-from ttt_bench.testing import CATALOGUE, adapter_checks
+from ttt_bench.api.errors import UserError
+from ttt_bench.testing.suite import CATALOGUE, adapter_checks
 
 FEW = ("--only", "a-b-a", "--only", "parameters-restored", "--device", "cpu")
 

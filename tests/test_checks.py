@@ -7,8 +7,9 @@ import pytest
 
 from tests.planted.faults import CLEAN, FAULTS, STOPS, Fault, plant
 from ttt_bench import Backbone, load_backbone
-from ttt_bench.testing import CATALOGUE, CheckFailed, adapter_checks, subject, surroundings
-from ttt_bench.testing.tour import differences
+from ttt_bench.testing import subject
+from ttt_bench.testing.sequence import differences
+from ttt_bench.testing.suite import CATALOGUE, CheckFailed, adapter_checks
 
 # These look at what two tours saw, and at one more trial: all of them together are quick.
 OF_THE_TOURS = {
@@ -74,11 +75,11 @@ def test_every_check_finds_a_fault():
 
 
 def test_a_check_leaves_the_process_as_it_was():
-    before = surroundings.look()
+    before = global_state.look()
     failures("drawn-switches", {"global-state-untouched"})
     failures("drawn-torchseeded", {"same-seed-same-result"})
     # The type checks of these tests draw from python's generator.
-    assert set(differences(before, surroundings.look())) <= {surroundings.PYTHON}
+    assert set(differences(before, global_state.look())) <= {global_state.PYTHON}
 
 
 def test_a_setup_that_raises_is_a_finding():

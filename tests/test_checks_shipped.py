@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ttt_bench.plugins import registry
-from ttt_bench.testing import CATALOGUE, adapter_checks
+from ttt_bench.registry import registry
+from ttt_bench.testing.suite import CATALOGUE, adapter_checks
 
 # Smaller than the papers' values, to be quick; the algorithms are the same.
 QUICK: dict[str, dict[str, Any]] = {

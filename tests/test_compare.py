@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ttt_bench.compare.published import beside
-from ttt_bench.compare.runs import averages
+from ttt_bench.api.records import Records
+from ttt_bench.compare.published import match_published
+from ttt_bench.compare.read import averages
 from ttt_bench.metrics.accuracy import ALEXNET_ERRORS, corruptions, mce, mean_corruption
-from ttt_bench.records import Records
 from ttt_bench.references.apm_paper import tables
 
 METHODS = ("--method", "clip-zero-shot", "--method", "clip-ensemble")
@@ -179,10 +179,10 @@ def test_published_numbers_stand_beside_and_say_what_differs(ttt, run_json):
 def test_the_same_protocol_is_recognised():
     row = {"method": "tpt", "backbone": "open_clip:ViT-B-16/openai", "dataset": "imagenet-a",
            "n": 7500, "top1": 54.0, "groups": {}, "mean_corruption": None}  # fmt: skip
-    own = beside(row, tables())
+    own = match_published(row, tables())
     assert own is not None
     assert own["same_protocol"]
     assert own["published"] == 54.7
     assert own["difference"] == pytest.approx(-0.7)
-    assert beside({**row, "n": 100}, tables())["differs"] == ["n 7500"]
-    assert beside({**row, "method": "mirror"}, tables()) is None
+    assert match_published({**row, "n": 100}, tables())["differs"] == ["n 7500"]
+    assert match_published({**row, "method": "mirror"}, tables()) is None

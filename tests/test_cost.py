@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 
-from ttt_bench import cost
+from ttt_bench.api import cost
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +17,15 @@ def test_vit_b16_forward_without_gradients(image_tower):
     fast = torch.backends.mha.get_fastpath_enabled()
     with cost.Counter() as counter, torch.no_grad():
         image_tower(torch.zeros(1, 3, 224, 224))
-    assert counter.flops["student"]["forward"] / 1e9 == pytest.approx(35.127, abs=1e-3)
-    assert counter.flops["student"]["backward"] == 0
+    assert counter.flops["adapted"]["forward"] / 1e9 == pytest.approx(35.127, abs=1e-3)
+    assert counter.flops["adapted"]["backward"] == 0
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
 def test_vit_b16_forward_and_backward(image_tower):
-    with cost.Counter() as counter, cost.phase("teacher"):
+    with cost.Counter() as counter, cost.phase("frozen"):
         image_tower(torch.zeros(1, 3, 224, 224)).sum().backward()
-    flops = counter.flops["teacher"]
+    flops = counter.flops["frozen"]
     assert flops["forward"] / 1e9 == pytest.approx(35.127, abs=1e-3)
     assert sum(flops.values()) / 1e9 == pytest.approx(105.865, abs=1e-3)
     image_tower.zero_grad(set_to_none=True)
@@ -34,11 +34,11 @@ def test_vit_b16_forward_and_backward(image_tower):
 def test_phases_are_kept_apart():
     square = torch.ones(10, 10, requires_grad=True)
     with cost.Counter() as counter:
-        with cost.phase("teacher"), torch.no_grad():
+        with cost.phase("frozen"), torch.no_grad():
             square @ square
         (square @ square).sum().backward()
-    assert counter.flops["teacher"] == {"forward": 2000}
-    assert counter.flops["student"] == {"forward": 2000, "backward": 4000}
+    assert counter.flops["frozen"] == {"forward": 2000}
+    assert counter.flops["adapted"] == {"forward": 2000, "backward": 4000}
 
 
 def test_peak_memory_counts_what_lives_at_once():

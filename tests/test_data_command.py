@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from tests.serving import Site, serve
+from ttt_bench.api.on_disk import Archive, HowToGet
+from ttt_bench.api.specs import DatasetSpec
 from ttt_bench.datasets import on_disk
-from ttt_bench.datasets.coop import Known
 from ttt_bench.datasets.fine_grained import DescribableTextures, EuroSat, FgvcAircraft
-from ttt_bench.datasets.on_disk import Acquisition, Archive
-from ttt_bench.plugins import Registered, registry
-from ttt_bench.specs import DatasetSpec
+from ttt_bench.datasets.published_split import ExpectedCounts
+from ttt_bench.registry import Registered, registry
 
 FILES = [("Forest/Forest_1.jpg", 0), ("River/River_2.jpg", 1), ("River/River_1.jpg", 1)]
 SPLIT = [(path, label, ("Forest", "River")[label]) for path, label in FILES]
@@ -35,7 +35,7 @@ def eurosat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_images(folder / "2750")
     split = {"train": SPLIT[:1], "val": SPLIT[:1], "test": SPLIT}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
-    monkeypatch.setattr(EuroSat, "known", Known(images=3, classes=2, per_class=(1, 2)))
+    monkeypatch.setattr(EuroSat, "known", ExpectedCounts(images=3, classes=2, per_class=(1, 2)))
     return folder
 
 
@@ -179,7 +179,7 @@ def served(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         url=f"{site.url}/eurosat.tgz", hash=f"sha256:{hashlib.sha256(content).hexdigest()}",
         size=len(content), folder="2750", inner="2750",
     )  # fmt: skip
-    acquisition = Acquisition(archives=(packed,), steps=("Take the split.",), gigabytes=0.001)
+    acquisition = HowToGet(archives=(packed,), steps=("Take the split.",), gigabytes=0.001)
     monkeypatch.setattr(EuroSat, "acquisition", acquisition)
     return site
 
@@ -235,7 +235,7 @@ def test_wrong_hash_is_one_line(ttt, served: Site, eurosat: Path):
 
 def test_archive_that_does_not_fit_its_dataset(ttt, served: Site, eurosat: Path, monkeypatch):
     """Nothing remains to be done by hand, so that it does not fit is the command's error."""
-    acquisition = Acquisition(archives=EuroSat.acquisition.archives, gigabytes=0.001)
+    acquisition = HowToGet(archives=EuroSat.acquisition.archives, gigabytes=0.001)
     monkeypatch.setattr(FgvcAircraft, "acquisition", acquisition)
     code, _, err = ttt("data", "download", "fgvc-aircraft", "--data-root", "data")
     assert code == 2

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ttt_bench.api.errors import UserError
 from ttt_bench.datasets.cifar10_c_mini import DATA, Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
-from ttt_bench.errors import UserError
 
 
 def test_embedded_set_is_balanced_and_small():

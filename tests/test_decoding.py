@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.same import same
 from tests.test_bad_input import one_line
-from ttt_bench.adapter import Sample
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine import decoding
-from ttt_bench.engine.decoding import Decoder
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.engine.task import EngineTask, PreparedSample
-from ttt_bench.errors import UserError
+from ttt_bench.features.loader import SampleLoader
+from ttt_bench.features.task import CachingTask, PrefetchedSample
 
 METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--set", "apm.image_size=64")
 SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "steps=2")
@@ -26,7 +26,7 @@ SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "st
 
 @pytest.fixture
 def decoder():
-    decoder = Decoder(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
+    decoder = SampleLoader(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
     yield decoder
     decoder.close()
 
@@ -39,19 +39,19 @@ def test_records_are_the_same(run_json, records_of):
     assert not multiprocessing.active_children()
 
 
-def test_samples_come_in_order_and_prepared(decoder: Decoder):
+def test_samples_come_in_order_and_prepared(decoder: SampleLoader):
     dataset, backbone = decoder.dataset, decoder.backbone
     expected = [5, 3, 8, 1900, 0, 7, 2]
     state = torch.get_rng_state()
     decoder.expect(expected)
     first, second = decoder.samples(expected[:2], ()), decoder.samples(expected[2:], (None, 64))
     assert torch.equal(state, torch.get_rng_state())
-    assert not any(isinstance(sample, PreparedSample) for sample in first)
+    assert not any(isinstance(sample, PrefetchedSample) for sample in first)
     for index, sample in zip(expected, first + second, strict=True):
         assert sample.id == dataset.sample_id(index)
         assert sample.image.tobytes() == dataset.open(index).tobytes()
     for sample in second:
-        assert isinstance(sample, PreparedSample)
+        assert isinstance(sample, PrefetchedSample)
         for size in (None, 64):
             pixels, seconds = sample.prepared[size]
             assert torch.equal(pixels, backbone.preprocess(sample.image, size))
@@ -60,7 +60,7 @@ def test_samples_come_in_order_and_prepared(decoder: Decoder):
     assert not multiprocessing.active_children()
 
 
-def test_an_entry_out_of_turn_is_decoded_here(decoder: Decoder):
+def test_an_entry_out_of_turn_is_decoded_here(decoder: SampleLoader):
     decoder.expect([0, 1, 2, 3])
     ids = [
         sample.id for indices in ([0], [1], [9], [2, 3]) for sample in decoder.samples(indices, ())
@@ -84,8 +84,8 @@ def test_the_method_transforms_nothing_itself_from_the_second_batch_on(run_json,
 
 def test_prepared_pixels_are_used_and_their_time_is_booked():
     dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
-    task = EngineTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
-    sample = PreparedSample("a", dataset.open(0))
+    task = CachingTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    sample = PrefetchedSample("a", dataset.open(0))
     sample.prepared[64] = torch.ones(3, 64, 64), 5.0
     assert torch.equal(task.pixels([sample], 64)[0], torch.ones(3, 64, 64))
     assert task.settle() == 5.0
@@ -113,5 +113,5 @@ def test_systems_that_cannot_fork_are_told(monkeypatch):
     monkeypatch.setattr(decoding.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
     with pytest.raises(UserError, match="--decoders"):
-        Decoder(dataset, backbone, 1)
-    assert isinstance(Decoder(dataset, backbone, 0).samples([0], ())[0], Sample)
+        SampleLoader(dataset, backbone, 1)
+    assert isinstance(SampleLoader(dataset, backbone, 0).samples([0], ())[0], Sample)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.serving import Site, serve
-from ttt_bench.data.download import download
-from ttt_bench.data.fetch import fetch
-from ttt_bench.data.unpack import unpack
-from ttt_bench.datasets.on_disk import Acquisition, Archive, OnDisk
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk
+from ttt_bench.datasets.acquire.download import download
+from ttt_bench.datasets.acquire.fetch import fetch
+from ttt_bench.datasets.acquire.unpack import unpack
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -195,7 +195,7 @@ def test_harmful_archive_leaves_nothing(site: Site, tmp_path: Path, content: byt
 
     class Photos(OnDisk):
         folders = ("photos",)
-        acquisition = Acquisition(archives=(archive,), gigabytes=0.0)
+        acquisition = HowToGet(archives=(archive,), gigabytes=0.0)
 
     place = tmp_path / "deep" / "data"
     with pytest.raises(UserError) as refused:
@@ -217,7 +217,7 @@ def pictures(site: Site, monkeypatch: pytest.MonkeyPatch) -> type[OnDisk]:
         archive_of(site, "blur.tar", tar_of({"fog/1.jpg": b"1"}, "w")),
         archive_of(site, "clean.zip", zip_of({"x/1.jpg": b"1"}), folder="clean", inner="x"),
     )
-    acquisition = Acquisition(archives=archives, gigabytes=0.001)
+    acquisition = HowToGet(archives=archives, gigabytes=0.001)
     monkeypatch.setattr(Pictures, "acquisition", acquisition, raising=False)
     return Pictures
 
@@ -256,7 +256,7 @@ def test_too_small_a_disk(
     site: Site, pictures: type[OnDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        pictures, "acquisition", Acquisition(archives=pictures.acquisition.archives, gigabytes=1e9)
+        pictures, "acquisition", HowToGet(archives=pictures.acquisition.archives, gigabytes=1e9)
     )
     with pytest.raises(UserError, match=r"needs about 1000000000\.0 GB, .* free"):
         download("pictures", pictures, tmp_path, display)

@@ -12,13 +12,13 @@ import torch
 from PIL import Image, ImageDraw
 
 from tests.same import same
-from ttt_bench.adapter import Sample
+from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.baselines.clip import ZeroShot
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.engine.task import EngineTask
-from ttt_bench.feature_cache import Feature, FeatureCache, cache_folder, image_name
+from ttt_bench.features.cache import Feature, FeatureCache, cache_folder, image_name
+from ttt_bench.features.task import CachingTask
 
 METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--limit", 10, "--set", "apm.steps=2")
 
@@ -42,10 +42,10 @@ def encoded(monkeypatch) -> list[int]:
 
 
 @pytest.fixture
-def task() -> EngineTask:
+def task() -> CachingTask:
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
-    task = EngineTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    task = CachingTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
     task.cache = FeatureCache({"test": 1})
     return task
 
@@ -244,9 +244,9 @@ def test_a_cache_that_cannot_be_written_is_one_line(ttt, monkeypatch, tmp_path: 
 def test_a_spoiled_backbone_leaves_no_features(ttt, monkeypatch):
     adapt = ZeroShot.adapt
 
-    def careless(self, samples, streams):
+    def careless(self, samples, rngs):
         self.task.backbone.model.logit_scale.data += 0.1
-        return adapt(self, samples, streams)
+        return adapt(self, samples, rngs)
 
     monkeypatch.setattr(ZeroShot, "adapt", careless)
     code, _, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 4)

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.test_bad_input import one_line
-from ttt_bench.protocol import Card
-from ttt_bench.records import RunFolder
 from ttt_bench.report.render import comma_separated, latex, markdown
 from ttt_bench.report.tables import Grid
 from ttt_bench.report.text import plain
+from ttt_bench.runs.card import Card
+from ttt_bench.runs.folder import RunFolder
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -56,7 +56,7 @@ def acts_on_a_terminal(text: str) -> list[str]:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """Two real runs, made once, on images whose classes have hostile names."""
     from ttt_bench.engine.loading import load_backbone  # noqa: F401  (imported before the clock)
-    from ttt_bench.engine.run import Request, finish, prepare
+    from ttt_bench.runner.run import finish, prepare
 
     home = tmp_path_factory.mktemp("origin")
     lines = []
@@ -83,9 +83,9 @@ def hostile_runs(origin: tuple[Path, list[Path]], tmp_path: Path) -> Path:
     for number, source in enumerate(origin[1]):
         old, new = RunFolder(source), RunFolder(tmp_path / "sent" / str(number))
         card, manifest = old.card(), old.manifest()
-        row = {**card.row, "method": "".join(HOSTILE), "labelled_data": HOSTILE[number] + "x"}
+        row = {**card.method, "method": "".join(HOSTILE), "labelled_data": HOSTILE[number] + "x"}
         row["backbone"] = "$" + HOSTILE[number]
-        column = {**card.column, "dataset": "imagefolder:" + "".join(HOSTILE)}
+        column = {**card.protocol, "dataset": "imagefolder:" + "".join(HOSTILE)}
         kept = ("card", "digests", "fingerprint", "key")
         new.begin(Card(column, row), {k: v for k, v in manifest.items() if k not in kept})
         for chunk in range(manifest["chunks"]):

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ttt_bench.api.records import Records
 from ttt_bench.metrics import accuracy, calibration, steps
-from ttt_bench.records import Records
 
 
 def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int = 0) -> Records:
@@ -107,8 +107,8 @@ def test_rescoring_fifty_thousand_records_takes_seconds_and_no_torch(tmp_path):
         "import sys\n"
         "import numpy as np\n"
         "from pathlib import Path\n"
-        "from ttt_bench.records import Records, RunFolder\n"
-        "from ttt_bench.plugins import registry\n"
+        "from ttt_bench.runs.folder import Records, RunFolder\n"
+        "from ttt_bench.registry import registry\n"
         "rng = np.random.default_rng(0)\n"
         "n = 50_000\n"
         "logits = rng.normal(size=(n, 100)).astype(np.float32)\n"

@@ -1,4 +1,4 @@
-"""Methods that carry state on purpose get whole streams, in an order drawn from the seed."""
+"""Methods that carry state on purpose get whole rngs, in an order drawn from the seed."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from pydantic import Field
 
 from tests.same import same
 from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction, UserError
-from ttt_bench.engine.plan import make_plan
-from ttt_bench.engine.worker import Job, Worker
-from ttt_bench.plugins import PluginInfo, registry
-from ttt_bench.testing import adapter_checks
+from ttt_bench.api.executor import Worker
+from ttt_bench.registry import PluginInfo, registry
+from ttt_bench.runs.plan import make_plan
+from ttt_bench.testing.suite import adapter_checks
 
 JOB = Job(
     method="running-mean",
@@ -40,7 +40,7 @@ class RunningMean(Adapter[RunningMeanConfig]):
         self.seen: list[torch.Tensor] = []
         self.batches: list[int] = []
 
-    def adapt(self, samples, streams):
+    def adapt(self, samples, rngs):
         self.batches.append(len(samples))
         features = self.task.encode_image(samples)
         self.seen += list(features)
@@ -56,7 +56,7 @@ class NoBatchSize(RunningMean):
 def registered():
     shelf = registry().adapters
     specs = [
-        AdapterSpec(name=name, summary="", code=f"tests.test_online:{code}", online=True)
+        AdapterSpec(name=name, summary="", code=f"tests.test_online:{code}", kind="stream")
         for name, code in (("running-mean", "RunningMean"), ("no-batch-size", "NoBatchSize"))
     ]
     shelf.add(specs, PluginInfo("tests", "tests", "0"))
@@ -67,7 +67,7 @@ def registered():
 
 def test_a_chunk_is_a_whole_stream_set_up_anew():
     worker = Worker.build(JOB)
-    plan = make_plan(worker.dataset, 96, online=True)
+    plan = make_plan(worker.dataset, 96, kind="stream")
     entries = worker.dataset.entries
     groups = [{entries[index].group for index in chunk.indices} for chunk in plan.chunks]
     assert [len(group) for group in groups] == [1] * 16
@@ -82,7 +82,7 @@ def test_a_chunk_is_a_whole_stream_set_up_anew():
 
 
 def test_the_order_within_a_stream_is_the_seeds():
-    chunk = make_plan(Worker.build(JOB).dataset, 320, online=True).chunks[0]
+    chunk = make_plan(Worker.build(JOB).dataset, 320, kind="stream").chunks[0]
     one, same_seed, other = (Worker.build(replace(JOB, seed=seed)) for seed in (0, 0, 1))
     mine, again, theirs = one.run(chunk), same_seed.run(chunk), other.run(chunk)
     assert same(mine, again)

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from ttt_bench.backbones.base import Backbone
+from ttt_bench.api.backbone import Backbone
+from ttt_bench.api.errors import UserError
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.errors import UserError
-from ttt_bench.plugins import registry
+from ttt_bench.registry import registry
 
 
 def loaded(name: str, folder: Path, **changes: object) -> tuple[Backbone, torch.nn.Module]:

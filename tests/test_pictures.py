@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttt_bench.testing.state import changes, picture
+from ttt_bench.testing.snapshot.tree import changes, picture
 
 
 class Slotted:

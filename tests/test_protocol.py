@@ -11,16 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Stream, Task
-from ttt_bench.datasets.base import Entry, choose
+from ttt_bench.api.adapter import Adapter, AdapterConfig
+from ttt_bench.api.dataset import Entry, spread_sample
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.executor import Worker
+from ttt_bench.api.sample import Prediction, SampleRNG
+from ttt_bench.api.specs import AdapterSpec
+from ttt_bench.api.task import Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.engine.plan import make_plan
-from ttt_bench.engine.worker import Job, Worker
-from ttt_bench.errors import UserError
-from ttt_bench.protocol import Card, column_card, read_card
-from ttt_bench.specs import AdapterSpec
+from ttt_bench.runs.card import Card, protocol_part, read_card
+from ttt_bench.runs.plan import make_plan
 
 
 def job(method: str = "clip-zero-shot", batch_size: int = 4, **config: object) -> Job:
@@ -65,8 +67,8 @@ def test_a_method_that_looks_for_labels_finds_none(tmp_path: Path, monkeypatch):
     found: list[object] = []
 
     class Spy(Adapter[AdapterConfig]):
-        def adapt(self, samples, streams):
-            found.extend(reachable(list(samples), list(streams), vars(self)))
+        def adapt(self, samples, rngs):
+            found.extend(reachable(list(samples), list(rngs), vars(self)))
             assert all(
                 set(dir(sample)) & {"label", "target", "group"} == set() for sample in samples
             )
@@ -107,7 +109,7 @@ def test_permuted_labels_change_no_prediction(monkeypatch):
 )
 def test_a_faulty_method_is_named(wrong, message: str, monkeypatch):
     class Faulty(Adapter[AdapterConfig]):
-        def adapt(self, samples, streams):
+        def adapt(self, samples, rngs):
             return wrong(torch.zeros(len(samples), 10))
 
     dataset = Cifar10CMini("", None)
@@ -121,7 +123,7 @@ def test_a_faulty_setup_is_named(monkeypatch):
         def setup(self, task):
             raise KeyError("weights")
 
-        def adapt(self, samples, streams):
+        def adapt(self, samples, rngs):
             return []
 
     with pytest.raises(UserError, match="failed in its setup: KeyError"):
@@ -130,22 +132,24 @@ def test_a_faulty_setup_is_named(monkeypatch):
 
 def test_streams_differ_by_seed_sample_and_purpose():
     draws = {
-        (seed, sample, purpose): torch.rand(1, generator=Stream(seed, sample).torch(purpose)).item()
+        (seed, sample, purpose): torch.rand(
+            1, generator=SampleRNG(seed, sample).torch(purpose)
+        ).item()
         for seed in (0, 1)
         for sample in ("a", "b")
         for purpose in ("views", "weights")
     }
     assert len(set(draws.values())) == len(draws)
-    again = torch.rand(1, generator=Stream(0, "a").torch("views")).item()
+    again = torch.rand(1, generator=SampleRNG(0, "a").torch("views")).item()
     assert again == draws[0, "a", "views"]
-    numpy = Stream(0, "a").numpy("views")
-    assert numpy.random() == Stream(0, "a").numpy("views").random()
+    numpy = SampleRNG(0, "a").numpy("views")
+    assert numpy.random() == SampleRNG(0, "a").numpy("views").random()
 
 
 def test_stream_leaves_the_global_generators_alone():
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
-    Stream(0, "a").torch("x").seed()
-    Stream(0, "a").numpy("x").random()
+    SampleRNG(0, "a").torch("x").seed()
+    SampleRNG(0, "a").numpy("x").random()
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])
 
@@ -161,7 +165,7 @@ def test_task_rules_keep_leading_shapes():
 @pytest.mark.parametrize("limit", [1, 7, 16, 60, 100, 1919, 1920, 5000, None])
 def test_limit_spreads_evenly(limit: int | None):
     entries = Cifar10CMini("", None).entries
-    chosen = choose(entries, limit)
+    chosen = spread_sample(entries, limit)
     assert len(chosen) == len(set(chosen)) == min(limit or 1920, 1920)
     assert chosen == sorted(chosen)
     counts = [sum(entries[i].group == g for i in chosen) for g in {e.group for e in entries}]
@@ -170,13 +174,13 @@ def test_limit_spreads_evenly(limit: int | None):
 
 def test_small_limits_see_different_photographs():
     entries = Cifar10CMini("", None).entries
-    photographs = {entries[i].key.split("/")[1] for i in choose(entries, 60)}
+    photographs = {entries[i].key.split("/")[1] for i in spread_sample(entries, 60)}
     assert len(photographs) > 35
 
 
 def card(**changes: object) -> Card:
     dataset = Cifar10CMini("", None)
-    column = column_card(dataset, [0, 1, 2], 3, 0)
+    column = protocol_part(dataset, [0, 1, 2], 3, 0)
     return Card({**column, **changes}, {"method": "apm", "config": {"steps": 20}})
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ttt_bench.compare.pareto import front
-from ttt_bench.compare.runs import read_runs
+from ttt_bench.compare.read import read_runs
 from ttt_bench.report.html import command, page
 
 METHODS = ("--method", "clip-zero-shot", "--method", "clip-ensemble", "--method", "apm")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.same import same
 from ttt_bench.cli import main
-from ttt_bench.records import RunFolder
+from ttt_bench.runs.folder import RunFolder
 
 RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--format", "json", "--limit", "1600")
 METHOD = ("-m", "apm", "--set", "steps=10")

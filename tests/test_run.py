@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from tests.same import same
+from ttt_bench.api.executor import Chunk, Worker
+from ttt_bench.api.records import Records
 from ttt_bench.baselines.clip import ZeroShot
 from ttt_bench.engine import worker
-from ttt_bench.engine.config import resolve_config
 from ttt_bench.engine.loading import load_dataset
-from ttt_bench.engine.plan import Chunk, make_plan
-from ttt_bench.engine.worker import Job, Worker
-from ttt_bench.plugins import registry
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.registry import registry
+from ttt_bench.runner.settings import resolve_config
+from ttt_bench.runs.folder import RunFolder
+from ttt_bench.runs.plan import make_plan
 
 METHODS = ("--method", "clip-zero-shot", "--method", "apm")
 KEYS = {"method", "dataset", "backbone", "n", "top1", "top5", "groups", "oracle_top1", "cost",
@@ -124,7 +125,7 @@ def test_config_file_gives_the_options(ttt, tmp_path: Path):
     code, out, err = ttt("run", "--config", "run.yaml", "--limit", 24, "--output", "r")
     assert code == 0, err
     card = RunFolder(Path("r/cifar10-c-mini/apm")).card()
-    assert (card.row["config"]["steps"], card.column["limit"]) == (2, 24)
+    assert (card.method["config"]["steps"], card.protocol["limit"]) == (2, 24)
     assert "oracle top-1" in out
     assert "24 samples" in err
 
@@ -164,9 +165,9 @@ def test_ctrl_c_on_the_keyboard(tmp_path: Path):
 def test_a_method_that_writes_to_the_backbone_is_caught(ttt, monkeypatch):
     adapt = ZeroShot.adapt
 
-    def careless(self, samples, streams):
+    def careless(self, samples, rngs):
         self.task.backbone.model.logit_scale.data += 0.1
-        return adapt(self, samples, streams)
+        return adapt(self, samples, rngs)
 
     monkeypatch.setattr(ZeroShot, "adapt", careless)
     code, out, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 4)

@@ -19,13 +19,13 @@ import torch
 from PIL import Image, ImageFile, PngImagePlugin
 
 from tests.test_bad_input import one_line
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import MOST_PIXELS, open_image
 from ttt_bench.backbones.weights_file import load_weights
-from ttt_bench.checkpoints import read_checkpoint
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.datasets.imagenet import ImageNet
-from ttt_bench.datasets.on_disk import MOST_PIXELS, open_image
-from ttt_bench.errors import UserError
+from ttt_bench.toolkit.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,13 +14,13 @@ from typing_extensions import override
 
 from tests.same import same
 from ttt_bench import DatasetSpec, UserError
-from ttt_bench.datasets.base import Dataset, Entry
+from ttt_bench.api.dataset import Dataset, Entry
+from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.engine import processes
-from ttt_bench.engine.on_ray import _knock
-from ttt_bench.engine.plan import make_plan
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.plugins import PluginInfo, registry
-from ttt_bench.records import RunFolder
+from ttt_bench.executors.ray import _knock
+from ttt_bench.registry import PluginInfo, registry
+from ttt_bench.runs.folder import RunFolder
+from ttt_bench.runs.plan import make_plan
 
 METHODS = {
     "apm": ("--set", "steps=3"),
@@ -217,8 +217,8 @@ def test_a_plan_of_imagenet_cs_size_has_a_bounded_number_of_files():
     assert sum(len(chunk.indices) for chunk in plan.chunks) == 3_750_000
     assert 1024 < len(plan.chunks) <= 2048
     assert {len(chunk.indices) for chunk in plan.chunks[:-1]} == {1856}
-    streams = make_plan(Corruptions("100", None), None, online=True)
-    assert [len(chunk.indices) for chunk in streams.chunks] == [100] * 75
+    rngs = make_plan(Corruptions("100", None), None, kind="stream")
+    assert [len(chunk.indices) for chunk in rngs.chunks] == [100] * 75
 
 
 @pytest.fixture

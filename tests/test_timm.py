@@ -15,12 +15,12 @@ from timm.data.transforms_factory import create_transform
 
 from tests.same import same
 from tests.test_bad_input import one_line
-from ttt_bench.adapter import Task
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.task import Task
 from ttt_bench.backbones.timm_classifier import TimmBackbone
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.errors import UserError
-from ttt_bench.records import RunFolder
+from ttt_bench.runs.folder import RunFolder
 
 INDICES = (281, 7, 933)
 SMALL_APM = [f"--set={s}" for s in ("steps=2", "widths=[32,32,16]", "image_size=32", "grid=4")]

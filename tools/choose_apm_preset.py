@@ -20,7 +20,7 @@ from imagecorruptions import get_corruption_names
 from PIL import Image
 from ttt_bench_apm.adapter import APM, APMConfig
 
-from ttt_bench import Sample, Stream, Task
+from ttt_bench import Sample, SampleRNG, Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
 
@@ -48,10 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
     samples, labels = held_out_samples(parser.parse_args().data)
-    streams = [Stream(0, sample.id) for sample in samples]
+    rngs = [SampleRNG(0, sample.id) for sample in samples]
     dataset = Cifar10CMini
     backbone = load_backbone("tiny-clip", "cpu")
-    task = Task(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    task = Task(backbone, dataset.classes)
     teacher = torch.stack([task.logits(f) for f in task.encode_image(samples)]).argmax(1)
     print(f"teacher: {100 * (teacher == labels).float().mean():.1f} %")
     for widths, lr in itertools.product(WIDTHS, RATES):
@@ -62,7 +62,7 @@ def main() -> None:
             [
                 prediction.logits.argmax()
                 for at in range(0, SAMPLES, BATCH)
-                for prediction in adapter.adapt(samples[at : at + BATCH], streams[at : at + BATCH])
+                for prediction in adapter.adapt(samples[at : at + BATCH], rngs[at : at + BATCH])
             ]
         )
         milliseconds = 1000 * (time.perf_counter() - started) / SAMPLES

@@ -63,7 +63,7 @@ def fit(shards: Shards, fitting: list[int], held_out: list[int], teacher: Teache
     some = [shards[place][0] for place in fitting[: len(fitting) // 2 : 20]]
     start(network, torch.stack(some), teacher.rows)
     options = {
-        "teacher": TEACHER,
+        "frozen": TEACHER,
         "teacher_weights": teacher.backbone.weights_hash(),
         "teacher_side": teacher.side,
         "images": "cifar10, 45,000 training images and their mirror images",

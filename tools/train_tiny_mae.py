@@ -43,7 +43,7 @@ FILES = {
 class Cifar10Training(Dataset):
     """The images that fit the model."""
 
-    class_names = Cifar10CMini.class_names
+    classes = Cifar10CMini.classes
     entries = ()
 
     def __init__(self, split: Split) -> None:

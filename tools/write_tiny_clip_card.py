@@ -29,7 +29,7 @@ TEMPLATE = Path(__file__).with_name("tiny_clip_card.md")
 def accuracy(split: Split, images: np.ndarray) -> float:
     """Percent right, in batches: rounding against the harness's single images is below 1e-6."""
     backbone = load_backbone("tiny-clip", "cpu")
-    rule = backbone.classifier(Cifar10CMini.class_names, [Cifar10CMini.prompt])
+    rule = backbone.build_classifier(Cifar10CMini.classes, [Cifar10CMini.classes.prompt])
     right = 0
     with torch.no_grad():
         for at in range(0, len(images), 500):

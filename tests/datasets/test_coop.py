@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ttt_bench.api.errors import UserError
 from ttt_bench.datasets import fine_grained
-from ttt_bench.datasets.coop import Known, PublishedSplit, ZhouSplit
-from ttt_bench.datasets.plugin_coop import specs
-from ttt_bench.errors import UserError
+from ttt_bench.datasets.published_split import ExpectedCounts, PublishedSplit, ZhouSplit
+from ttt_bench.datasets.specs_fine_grained import specs
 
 Rows = list[tuple[str, int, str]]
 
@@ -127,7 +127,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
         training = [(f"{Path(path).parent.as_posix()}/train.jpg".removeprefix("./"), label, name)]
         split = root / folder / mini.split
         split.write_text(json.dumps({"train": training, "val": training, "test": mini.test}))
-        monkeypatch.setattr(mini.kind, "known", Known(images=3, classes=2))
+        monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=3, classes=2))
         return split
 
     return build
@@ -173,10 +173,10 @@ def test_missing_image_is_named(build: Build, tmp_path: Path, mini: Mini):
 @each
 def test_split_that_is_not_the_published_one(build: Build, tmp_path: Path, mini: Mini, monkeypatch):
     build(mini)
-    monkeypatch.setattr(mini.kind, "known", Known(images=4, classes=2))
+    monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=4, classes=2))
     with pytest.raises(UserError, match=rf"{mini.split}: 3 test images, 4 are known"):
         mini.kind("", tmp_path)
-    monkeypatch.setattr(mini.kind, "known", Known(images=3, classes=3))
+    monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=3, classes=3))
     with pytest.raises(UserError, match="2 classes, 3 are known; missing: label 2"):
         mini.kind("", tmp_path)
 
@@ -250,7 +250,7 @@ def test_verify_finds_a_truncated_image_and_wrong_counts(build: Build, tmp_path:
     image = tmp_path / "oxford_pets" / "images" / "american_bulldog_203.jpg"
     save_image(image, 64)
     image.write_bytes(image.read_bytes()[:-20])
-    monkeypatch.setattr(PETS.kind, "known", Known(images=3, classes=2, per_class=(2, 1)))
+    monkeypatch.setattr(PETS.kind, "known", ExpectedCounts(images=3, classes=2, per_class=(2, 1)))
     counts, cats, truncated = PETS.kind("", tmp_path).problems()
     assert "1 images of abyssinian, 2 are known" in counts
     assert "2 images of american bulldog, 1 are known" in cats
@@ -277,7 +277,7 @@ def aircraft(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "1514522 BAE 146-200\n0747566 F/A-18\n1008575 BAE 146-200\n"
     )
     (folder / "images_variant_train.txt").write_text("1025794 F/A-18\n")
-    monkeypatch.setattr(AIRCRAFT, "known", Known(images=3, classes=2))
+    monkeypatch.setattr(AIRCRAFT, "known", ExpectedCounts(images=3, classes=2))
     return folder
 
 

@@ -19,7 +19,7 @@ from ttt_bench.datasets.imagenet import (
     ImageNetSketch,
     ImageNetV2,
 )
-from ttt_bench.datasets.plugin_imagenet import specs
+from ttt_bench.datasets.specs_imagenet import specs
 
 SYNSETS: list[str] = ImageNetInfo().label_names()
 

@@ -12,8 +12,8 @@ from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
 from ttt_bench import UserError
+from ttt_bench.api.dataset import Entry, spread_sample
 from ttt_bench.datasets import corruptions
-from ttt_bench.datasets.base import Entry, choose
 from ttt_bench.datasets.corruptions import SHORT_NAMES, CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.imagenet import ImageNet
 from ttt_bench.datasets.imagenet_c import ImageNetC, crop
@@ -84,7 +84,7 @@ def test_entries_are_the_clean_ones_under_each_condition():
     assert entries.locate(-1) == ("snow", 2, 3)
     assert entries[3:5] == [entries[3], entries[4]]
     assert list(entries) == [entries[i] for i in range(24)]
-    assert len({entries[i].group for i in choose(entries, 6)}) == 6
+    assert len({entries[i].group for i in spread_sample(entries, 6)}) == 6
     with pytest.raises(IndexError):
         entries[24]
 

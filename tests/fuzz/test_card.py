@@ -9,15 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.fuzz.values import json_objects, json_values, outcome, strange_values
-from ttt_bench.errors import UserError
-from ttt_bench.protocol import Card, digest, read_card
+from ttt_bench.api.errors import UserError
+from ttt_bench.runs.card import Card, digest, read_card
 
 cards = st.builds(Card, json_objects, json_objects)
 
 
 def manifest_of(card: Card) -> dict[str, Any]:
     return {
-        "card": {"column": card.column, "row": card.row},
+        "card": {"column": card.protocol, "row": card.method},
         "digests": card.digests,
         "fingerprint": card.fingerprint,
         "key": card.key,
@@ -37,7 +37,7 @@ def canonical(value: Any) -> str:
 
 @given(cards)
 def test_the_order_of_keys_changes_nothing(card: Card):
-    other = Card(reordered(card.column), reordered(card.row))
+    other = Card(reordered(card.protocol), reordered(card.method))
     assert (other.fingerprint, other.key) == (card.fingerprint, card.key)
     assert card.first_difference(other) is None
 
@@ -53,7 +53,7 @@ def test_cards_are_equal_where_their_digests_are(one: Card, other: Card):
 
 @given(cards, st.data(), json_values)
 def test_any_other_value_anywhere_is_seen(card: Card, data: st.DataObject, value: Any):
-    other = Card(copy.deepcopy(card.column), card.row)
+    other = Card(copy.deepcopy(card.protocol), card.method)
     place: Any = other.column
     assume(place)
     while True:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.values import outcome
-from ttt_bench.backbones.base import IMAGENET_CLASSES, head_outputs
-from ttt_bench.datasets.base import Entry, choose
+from ttt_bench.api.class_set import IMAGENET_CLASSES
+from ttt_bench.api.dataset import Entry, spread_sample
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.specs import DatasetSpec
 from ttt_bench.datasets.corruptions import (
     SEVERITIES,
     SHORT_NAMES,
@@ -17,10 +19,8 @@ from ttt_bench.datasets.corruptions import (
     parse_selection,
 )
 from ttt_bench.datasets.imagenet import ImageNetA, ImageNetR, _timm_list, synsets
-from ttt_bench.errors import UserError
-from ttt_bench.plugins import PluginInfo, Shelf
+from ttt_bench.registry import Catalog, PluginInfo
 from ttt_bench.report.text import plain
-from ttt_bench.specs import DatasetSpec
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
@@ -36,18 +36,18 @@ def entries_of(groups: list[int]) -> list[Entry]:
 @given(sizes, st.integers(1, 500))
 def test_a_limit_takes_exactly_so_many_in_order(groups: list[int], limit: int):
     entries = entries_of(groups)
-    chosen = choose(entries, limit)
+    chosen = spread_sample(entries, limit)
     assert len(chosen) == min(limit, len(entries))
     assert chosen == sorted(set(chosen))
-    assert chosen == choose(list(entries), limit)
-    assert choose(entries, None) == list(range(len(entries)))
+    assert chosen == spread_sample(list(entries), limit)
+    assert spread_sample(entries, None) == list(range(len(entries)))
 
 
 @given(sizes, st.integers(1, 500))
 def test_a_limit_is_spread_over_groups_and_within_them(groups: list[int], limit: int):
     """Each group gets its share, rounded up or down, and from all of its length."""
     entries = entries_of(groups)
-    chosen = choose(entries, limit)
+    chosen = spread_sample(entries, limit)
     taken = Counter(entries[index].group for index in chosen)
     for group, size in enumerate(groups):
         share = size * min(1, limit / len(entries))
@@ -65,7 +65,7 @@ def test_a_limit_is_spread_over_groups_and_within_them(groups: list[int], limit:
 @given(sizes, st.integers(1, 300), st.integers(1, 20))
 def test_equal_groups_get_equal_shares(groups: list[int], limit: int, size: int):
     entries = entries_of([size] * len(groups))
-    taken = Counter(entries[index].group for index in choose(entries, limit))
+    taken = Counter(entries[index].group for index in spread_sample(entries, limit))
     counts = [taken[str(group)] for group in range(len(groups))]
     assert max(counts) - min(counts) <= 1
 
@@ -142,7 +142,7 @@ def test_any_selection_of_corruptions(argument: str):
 
 @given(st.text(max_size=12), st.sampled_from(["", "PATH", "[PATH]"]), st.text(max_size=12))
 def test_any_name_finds_its_spec_or_is_refused(name: str, argument: str, asked: str):
-    shelf = Shelf("dataset", DatasetSpec)
+    shelf = Catalog("dataset", DatasetSpec)
     spec = DatasetSpec(
         name="mine", summary="", code="x:Y", argument=argument, backbones={}, source="", licence=""
     )

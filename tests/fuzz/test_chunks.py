@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.values import fields, json_values, outcome, strange_values
-from ttt_bench.errors import UserError
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.records import Records
+from ttt_bench.runs.folder import RunFolder
 
 
 def equal(one: Records, other: Records) -> bool:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from tests.fuzz.values import outcome
 from tests.test_download import everything, tar_of, tar_with, zip_of
-from ttt_bench.data.unpack import unpack
-from ttt_bench.datasets.on_disk import MOST_PIXELS, Archive, open_image
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import MOST_PIXELS, Archive, open_image
+from ttt_bench.datasets.acquire.unpack import unpack
 
 
 def image(kind: str, **options: object) -> bytes:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tests.fuzz.values import fields
+from ttt_bench.api.records import Records
 from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.metrics import accuracy, calibration, steps
-from ttt_bench.records import Records
 
 PERCENT = {
     "top1": accuracy.top1, "top5": accuracy.top5, "error_rate": accuracy.error_rate,

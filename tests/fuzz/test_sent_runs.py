@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.values import strange_values
+from ttt_bench.api.records import Records
 from ttt_bench.cli import main
-from ttt_bench.protocol import Card, samples_digest
-from ttt_bench.records import Records, RunFolder
+from ttt_bench.runs.card import Card, samples_digest
+from ttt_bench.runs.folder import RunFolder
 
 N = 6
 IDS = [f"{number:016x}" for number in range(N)]
@@ -37,7 +38,7 @@ ABOUT: dict[str, Any] = {
 FLOPS = {"forward": 1.0, "backward": 0.0}
 COST: dict[str, Any] = {
     "probed_samples": 2, "setup_flops": FLOPS, "peak_memory_bytes": 10,
-    "flops_per_sample": {"teacher": FLOPS, "student": FLOPS}, "backbone_parameters": 5,
+    "flops_per_sample": {"frozen": FLOPS, "adapted": FLOPS}, "backbone_parameters": 5,
     "parameters_updated": 3,
 }  # fmt: skip
 

@@ -13,11 +13,12 @@ from pydantic import Field
 
 from tests.fuzz.values import json_values, outcome
 from ttt_bench import AdapterConfig
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.specs import AdapterSpec
 from ttt_bench.cli import cli
-from ttt_bench.cli.run import command, read_settings
-from ttt_bench.engine.config import resolve_config, split_overrides
-from ttt_bench.errors import UserError
-from ttt_bench.specs import AdapterSpec
+from ttt_bench.cli.run import command
+from ttt_bench.cli.settings import read_settings
+from ttt_bench.runner.settings import resolve_config, split_overrides
 
 # Where YAML's own types and its reader fail, each in a way of its own.
 YAML = [

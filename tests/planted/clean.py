@@ -62,23 +62,21 @@ class Fitted(Adapter[FittedConfig]):
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1)
 
     def draw(self, stream):
-        generator = stream.torch("weights")
+        generator = rng.torch("weights")
         with torch.no_grad():
             for parameter in self.net.parameters():
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
 
     def noise(self, stream, feature):
-        return torch.randn(4, len(feature), generator=stream.torch("views"))
+        return torch.randn(4, len(feature), generator=rng.torch("views"))
 
     def features(self, samples):
         return self.task.encode_image(samples)
 
-    def adapt(self, samples, streams):
+    def adapt(self, samples, rngs):
         return [
             self.fit(sample, stream, feature)
-            for sample, stream, feature in zip(
-                samples, streams, self.features(samples), strict=True
-            )
+            for sample, stream, feature in zip(samples, rngs, self.features(samples), strict=True)
         ]
 
     def fit(self, sample, stream, feature):

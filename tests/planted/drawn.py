@@ -68,8 +68,8 @@ class DeafToTheSeed(Fitted):
     """Asks the stream, then draws from a seed of its own."""
 
     def draw(self, stream):
-        stream.torch("weights")
+        rng.torch("weights")
 
     def noise(self, stream, feature):
-        stream.torch("views")
+        rng.torch("views")
         return torch.randn(4, len(feature), generator=torch.Generator().manual_seed(7))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from ttt_bench import AdapterSpec
-from ttt_bench.plugins import PluginInfo, Registered, registry
+from ttt_bench.registry import PluginInfo, Registered, registry
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ FAULTS = [
     fault(
         "drawn.DeafToTheSeed",
         "another-seed-another-draw",
-        finds="asks its streams for views, weights",
+        finds="asks its rngs for views, weights",
     ),
     fault("told.LabelOfSample", "labels-unreachable", finds="on the sample"),
     fault("told.LabelOfEntry", "labels-unreachable", finds="on the sample"),

@@ -114,7 +114,7 @@ class Recognizes(Fitted):
         visits = self.visits(sample.id)
         visits[0] += 1
         prediction = super().fit(sample, stream, feature)
-        return self.report(prediction.steps + 1) if visits[0] > 1 else prediction
+        return self.report(prediction.step_logits + 1) if visits[0] > 1 else prediction
 
 
 class FeaturesPile(Fitted):

@@ -18,7 +18,9 @@ class Told(Fitted):
         label = self.told(sample)
         if label is None:
             return prediction
-        return self.report(prediction.steps + 5 * torch.eye(prediction.steps.shape[1])[label])
+        return self.report(
+            prediction.step_logits + 5 * torch.eye(prediction.step_logits.shape[1])[label]
+        )
 
 
 class LabelOfSample(Told):

@@ -36,13 +36,13 @@ def __getattr__(name):
     class Jitter(Adapter):
         """Zero-shot logits, then noise on them in three steps."""
 
-        def adapt(self, samples, streams):
+        def adapt(self, samples, rngs):
             import torch
 
             predictions = []
-            for feature, stream in zip(self.task.encode_image(samples), streams, strict=True):
+            for feature, rng in zip(self.task.encode_image(samples), rngs, strict=True):
                 logits = self.task.logits(feature)
-                noise = torch.randn(3, len(logits), generator=stream.torch("noise"))
+                noise = torch.randn(3, len(logits), generator=rng.torch("noise"))
                 steps = logits + 0.01 * noise.cumsum(0)
                 predictions.append(Prediction(steps[-1], steps))
             return predictions

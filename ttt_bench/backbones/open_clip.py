@@ -7,22 +7,21 @@ from typing import Any, cast
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from typing_extensions import override
 
+from ttt_bench.api.backbone import DualEncoder, PatchEncoder, Transform
+from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.backbones import tiny_clip
-from ttt_bench.backbones.base import Backbone, Classifier, Transform
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
-from ttt_bench.errors import UserError, unknown
 
 
-class OpenClipBackbone(Backbone):
+class OpenClipBackbone(DualEncoder, PatchEncoder):
     """`open_clip:ARCHITECTURE/TAG`, such as `open_clip:ViT-B-16/openai`.
 
     Weights come through open_clip, which checks their published hash, and are kept in float32. With
@@ -60,7 +59,7 @@ class OpenClipBackbone(Backbone):
                 tokenizer = open_clip.get_tokenizer(architecture)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"open_clip:{argument}: the weights could not be had ({error}); "
+                f"open_clip:{argument}: the weights could not be loaded ({error}); "
                 "they are downloaded once, so run this with a network or copy open_clip's cache"
             ) from error
         if tag and quick != any(isinstance(module, QuickGELU) for module in model.modules()):
@@ -109,39 +108,14 @@ class OpenClipBackbone(Backbone):
         )
         return last["image_intermediates"][0].permute(0, 2, 3, 1)
 
-    def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
-        """Raw text features of whole prompts."""
-        return self._clip.encode_text(self.tokenizer(list(prompts)).to(self.device))
-
-    def class_features(
-        self, class_names: Sequence[str], templates: Sequence[str]
-    ) -> Float[Tensor, "classes dim"]:
-        """Unit text features: the mean over templates of unit features, normalized again.
-
-        Source: CLIP (Radford et al. 2021, section 3.1.4).
-        """
-        means = [
-            F.normalize(self.encode_text([t.format(name) for t in templates]), dim=-1).mean(0)
-            for name in class_names
-        ]
-        return F.normalize(torch.stack(means), dim=-1)
+    @property
+    @override
+    def logit_scale(self) -> Float[Tensor, ""]:
+        return self._clip.logit_scale.exp()
 
     @override
-    def classifier(
-        self,
-        class_names: Sequence[str],
-        templates: Sequence[str],
-        imagenet_indices: Sequence[int] | None = None,
-    ) -> Classifier:
-        text = self.class_features(class_names, templates)
-        scale = self._clip.logit_scale.exp()
-
-        def scaled_cosine(
-            features: Float[Tensor, "*batch dim"],
-        ) -> Float[Tensor, "*batch classes"]:
-            return scale * F.normalize(features, dim=-1) @ text.T
-
-        return scaled_cosine
+    def encode_text(self, prompts: Sequence[str]) -> Float[Tensor, "prompts dim"]:
+        return self._clip.encode_text(self.tokenizer(list(prompts)).to(self.device))
 
     @override
     def card(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
 
 
 def token_grid(

@@ -1,15 +1,15 @@
 """The built-in backbones, registered like any other plugin's."""
 
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.specs import BackboneSpec, Capability
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.specs import BackboneSpec
 
-DUAL_ENCODER: frozenset[Capability] = frozenset({"image_features", "text_tower", "patch_features"})
-CLASSIFIER: frozenset[Capability] = frozenset({"image_features", "patch_features"})
+DUAL_ENCODER = frozenset({"DualEncoder", "PatchEncoder"})
+CLASSIFIER = frozenset({"Classifier", "PatchEncoder"})
 
 
 @hookimpl
 def ttt_bench_backbones() -> list[BackboneSpec]:
-    """The embedded dual encoder, everything open_clip has weights for, and timm's classifiers."""
+    """Return the embedded dual encoder, open_clip's models and timm's classifiers."""
     return [
         BackboneSpec(
             name="tiny-clip",
@@ -27,7 +27,7 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
         BackboneSpec(
             name="timm",
             argument="NAME",
-            summary="any timm classifier, its own head as the rule, as timm:resnet50.a1_in1k",
+            summary="any timm classifier with its own head, as timm:resnet50.a1_in1k",
             code="ttt_bench.backbones.timm_classifier:TimmBackbone",
             gives=CLASSIFIER,
         ),

@@ -1,4 +1,4 @@
-"""Classifiers of timm: the pooled feature, and the model's own head as the classification rule."""
+"""Classifiers of timm: the pooled feature, and the model's own head as the classifier."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,12 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench.backbones.base import Backbone, Classifier, Transform, head_outputs
+from ttt_bench.api.backbone import Classifier, FeatureClassifier, PatchEncoder, Transform
+from ttt_bench.api.class_set import ClassSet
+from ttt_bench.api.errors import UserError, first_line, unknown
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
-from ttt_bench.errors import UserError, unknown
 
 ACTIVATIONS = tuple(
     getattr(nn, name)
@@ -24,11 +25,11 @@ ACTIVATIONS = tuple(
 )
 
 
-class TimmBackbone(Backbone):
+class TimmBackbone(Classifier, PatchEncoder):
     """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
 
-    The image feature is what the model pools before its classifier; the rule is the classifier on
-    that feature. Weights come through timm and are kept in float32.
+    The image feature is what the model pools before its classifier. Weights come through timm and
+    are kept in float32.
     """
 
     takes_weights = True
@@ -40,10 +41,9 @@ class TimmBackbone(Backbone):
             with quiet():
                 model = timm.create_model(argument, pretrained=weights is None)
         except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{self.name}: the weights could not be had ({reason}); they are downloaded once, "
-                "so run this with a network, or give a file with --weights"
+                f"{self.name}: the weights could not be loaded ({first_line(error)}); they are "
+                "downloaded once, so run this with a network, or give a file with --weights"
             ) from error
         self._matched = load_weights(model, weights) if weights else {}
         self.model = model.to(device).eval().requires_grad_(False)
@@ -64,17 +64,18 @@ class TimmBackbone(Backbone):
         ).to(self.device)
         feature = self.encode_image(noise)
         self.feature_dim = feature.shape[1]
-        if self._timm.num_classes == 0:
+        self.num_classes = int(self._timm.num_classes)
+        if self.num_classes == 0:
             return
         try:
-            fits = torch.allclose(self._head(feature), self.model(noise), atol=1e-4)
+            fits = torch.allclose(self.head(feature), self.model(noise), atol=1e-4)
         # A classifier of another kind can refuse the feature in any way.
         except Exception:
             fits = False
         if not fits:
             raise UserError(
                 f"{self.name}: its logits are not its classifier on its pooled feature, so it "
-                "gives no classification rule; take another model"
+                "cannot classify features; take another model"
             )
 
     @override
@@ -94,33 +95,22 @@ class TimmBackbone(Backbone):
     ) -> Float[Tensor, "batch rows columns dim"]:
         return self._resized.patches(pixels)
 
-    def _head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
-        # Heads with a normalization in them want exactly one leading dimension.
-        flat, layer = features.reshape(-1, features.shape[-1]), self._timm.get_classifier()
+    @override
+    def head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
+        # Heads with a normalization in them take exactly one leading dimension.
+        flat = features.reshape(-1, features.shape[-1])  # (*batch, d) -> (n, d)
+        layer = self._timm.get_classifier()
         outputs = layer(flat[..., None, None] if isinstance(layer, nn.Conv2d) else flat)
-        return outputs.reshape(*features.shape[:-1], -1)
+        return outputs.reshape(*features.shape[:-1], -1)  # (*batch, outputs)
 
     @override
-    def classifier(
-        self,
-        class_names: Sequence[str],
-        templates: Sequence[str],
-        imagenet_indices: Sequence[int] | None = None,
-    ) -> Classifier:
-        if self._timm.num_classes == 0:
+    def build_classifier(self, classes: ClassSet, templates: Sequence[str]) -> FeatureClassifier:
+        if self.num_classes == 0:
             raise UserError(
                 f"{self.name}: has no head to classify with; take a model that has one, or a "
                 "method that brings its own"
             )
-        chosen = head_outputs(
-            f"{self.name}'s", self._timm.num_classes, len(class_names), imagenet_indices
-        )
-        columns = torch.tensor(chosen, device=self.device)
-
-        def own_head(features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch classes"]:
-            return self._head(features)[..., columns]
-
-        return own_head
+        return super().build_classifier(classes, templates)
 
     @override
     def card(self) -> dict[str, Any]:

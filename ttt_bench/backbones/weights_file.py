@@ -9,8 +9,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from ttt_bench.checkpoints import read_checkpoint
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
+from ttt_bench.toolkit.checkpoints import read_checkpoint
 
 SAFETENSORS = ".safetensors"
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream, Task
+from ttt_bench.api.adapter import Adapter, AdapterConfig
+from ttt_bench.api.sample import Prediction, Sample, SampleRNG
+from ttt_bench.api.task import Task
 from ttt_bench.baselines.source import Source
 
 
@@ -18,8 +20,8 @@ class Ensemble(Adapter[AdapterConfig]):
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        self.classifier = task.classifier(task.templates)
+        self.ensemble = task.build_classifier(task.classes.templates)
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
-        return [Prediction(self.classifier(f)) for f in self.task.encode_image(samples)]
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
+        return [Prediction(self.ensemble(f)) for f in self.task.encode_image(samples)]

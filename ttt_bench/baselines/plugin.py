@@ -1,18 +1,18 @@
 """The baselines, registered like any other plugin's methods."""
 
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.specs import AdapterSpec
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.specs import AdapterSpec
 
 CLIP = "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision"
 
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """The unadapted model; zero-shot CLIP with one prompt and with an ensemble of prompts."""
+    """Return the unadapted model and zero-shot CLIP with one prompt and with many."""
     return [
         AdapterSpec(
             name="source",
-            summary="the frozen backbone with its own classification rule, whatever it is",
+            summary="the frozen backbone with its own classifier",
             code="ttt_bench.baselines.source:Source",
         ),
         AdapterSpec(
@@ -20,13 +20,13 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             summary="the frozen dual encoder with the dataset's single prompt",
             code="ttt_bench.baselines.clip:ZeroShot",
             paper=CLIP,
-            needs=frozenset({"image_features", "text_tower"}),
+            needs=frozenset({"DualEncoder"}),
         ),
         AdapterSpec(
             name="clip-ensemble",
             summary="the frozen dual encoder with the dataset's ensemble of prompts",
             code="ttt_bench.baselines.clip:Ensemble",
             paper=CLIP,
-            needs=frozenset({"image_features", "text_tower"}),
+            needs=frozenset({"DualEncoder"}),
         ),
     ]

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from ttt_bench.adapter import Adapter, AdapterConfig, Prediction, Sample, Stream
+from ttt_bench.api.adapter import Adapter, AdapterConfig
+from ttt_bench.api.sample import Prediction, Sample, SampleRNG
 
 
 class Source(Adapter[AdapterConfig]):
-    """`source`: the frozen backbone's own rule on its own feature."""
+    """`source`: the frozen backbone's own classifier on its own feature."""
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         return [Prediction(self.task.logits(f)) for f in self.task.encode_image(samples)]

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 from typing_extensions import override
 
-from ttt_bench.errors import UserError, unknown
+from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.report.text import plain
 
 COMMANDS = {
@@ -45,7 +45,7 @@ class Commands(click.Group):
         return self.commands[cmd_name]
 
     def _ask_plugins(self) -> None:
-        from ttt_bench.plugins import registry
+        from ttt_bench.registry import registry
 
         if not self._asked:
             self._asked = True

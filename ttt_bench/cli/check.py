@@ -9,23 +9,17 @@ from typing import Any
 
 import click
 
-from ttt_bench.errors import unknown
+from ttt_bench.api.errors import unknown
+from ttt_bench.cli.options import config_options, format_option
 
 
 @click.command("check", short_help="Check that a method neither cheats nor leaks.")
 @click.argument("method")
-@click.option("--backbone", "-b", help="Instead of the default of dataset and method.")
 @click.option("--dataset", "-d", default="cifar10-c-mini", show_default=True,
-              help="Where the few samples come from.")  # fmt: skip
-@click.option("--data-root", type=click.Path(path_type=Path), envvar="TTT_BENCH_DATA",
-              help="Where datasets are looked for.  [env: TTT_BENCH_DATA]")  # fmt: skip
-@click.option("--set", "set_", metavar="KEY=VALUE", multiple=True,
-              help="A field of the configuration.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
-              show_default=True, help="Where to compute.")  # fmt: skip
-@click.option("--only", metavar="NAME", multiple=True, help="This check; may be repeated.")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text",
-              show_default=True, help="Of what is printed.")  # fmt: skip
+              help="Dataset to take the samples from.")  # fmt: skip
+@config_options("backbone", "weights", "data_root", "settings", "device")
+@click.option("--only", metavar="NAME", multiple=True, help="Run only this check. May be repeated.")
+@format_option()
 def command(
     method: str,
     backbone: str | None,
@@ -33,6 +27,7 @@ def command(
     data_root: Path | None,
     set_: tuple[str, ...],
     device: str,
+    weights: Path | None,
     only: tuple[str, ...],
     format_: str,
 ) -> None:
@@ -46,9 +41,9 @@ def command(
     ttt-bench check ttt-mae --set steps=3 --set copies=4
     ttt-bench check apm --only a-b-a --only batch-independence
     """
-    from ttt_bench.cli.run import read_settings
-    from ttt_bench.plugins import registry
-    from ttt_bench.testing import CATALOGUE, CheckFailed, adapter_checks
+    from ttt_bench.cli.settings import read_settings
+    from ttt_bench.registry import registry
+    from ttt_bench.testing.suite import CATALOGUE, CheckFailed, adapter_checks
 
     spec = registry().adapters.find(method).spec
     for name in only:
@@ -57,7 +52,8 @@ def command(
     settings = read_settings(set_)
     checks = adapter_checks(
         method, backbone=backbone, dataset=dataset, data_root=data_root, device=device,
-        overrides={key.removeprefix(f"{spec.name}."): value for key, value in settings.items()},
+        weights=weights,
+        settings={key.removeprefix(f"{spec.name}."): value for key, value in settings.items()},
     )  # fmt: skip
     chosen = [check for check in checks if not only or check.name in only]
     width = max(len(check.name) for check in chosen)

@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
+from ttt_bench.cli.options import format_option
+
 FORMATS = ("text", "json", "markdown", "latex", "csv", "html")
 
 
 @click.command("compare", short_help="Put finished runs side by side.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--reference", "-r", help="Set the numbers of a published table beside the measured.")
-@click.option("--format", "format_", type=click.Choice(FORMATS),
-              default="text", show_default=True, help="Of what is printed.")  # fmt: skip
+@format_option(FORMATS)
 def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> None:
     """Compare the runs at or below each PATH (by default those under ttt-bench-runs).
 
@@ -22,10 +23,10 @@ def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> Non
     (Holm), and the flips. Runs whose samples, classes, limit or seed differ do not share a column:
     the field is named and nothing is printed.
     """
-    from ttt_bench.compare.runs import read_runs
-    from ttt_bench.records import DEFAULT_OUTPUT
+    from ttt_bench.compare.read import read_runs
     from ttt_bench.report.comparison import comparison
     from ttt_bench.report.render import show
+    from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
     found = comparison(read_runs(paths or [DEFAULT_OUTPUT]), reference)
     if format_ == "json":

@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
+from ttt_bench.cli.options import data_root_option, format_option
 from ttt_bench.report.text import plain
 
 if TYPE_CHECKING:
-    from ttt_bench.data.state import State
-    from ttt_bench.datasets.on_disk import Acquisition
+    from ttt_bench.api.on_disk import HowToGet
+    from ttt_bench.datasets.acquire.state import State
 
 # Problems of a dataset that `verify` prints before it only counts them.
 SHOWN = 10
-
-data_root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    envvar="TTT_BENCH_DATA",
-    help="Where datasets are looked for.  [env: TTT_BENCH_DATA]",
-)
 
 
 @click.group("data", short_help="See, download and verify datasets on disk.")
@@ -43,12 +37,11 @@ def command() -> None:
 @command.command("status", short_help="What is there, what is missing, where to get it.")
 @click.argument("names", nargs=-1, metavar="[DATASET]...")
 @data_root_option
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text",
-              show_default=True, help="Of what is printed.")  # fmt: skip
+@format_option()
 def status(names: tuple[str, ...], data_root: Path | None, format_: str) -> None:
     """Show every dataset on disk, or each DATASET with the steps to get it."""
-    from ttt_bench.data.state import find_state, names_on_disk
-    from ttt_bench.datasets.on_disk import data_roots
+    from ttt_bench.api.on_disk import data_roots
+    from ttt_bench.datasets.acquire.state import find_state, names_on_disk
 
     states = [find_state(name, data_root) for name in names or names_on_disk()]
     if format_ == "json":
@@ -71,7 +64,7 @@ def download(names: tuple[str, ...], data_root: Path | None) -> None:
 
     A download that was stopped continues with the same command; what is there is left alone.
     """
-    from ttt_bench.data.state import find_state
+    from ttt_bench.datasets.acquire.state import find_state
 
     states = [find_state(name, data_root) for name in names]
     for state in states:
@@ -94,7 +87,7 @@ def verify(names: tuple[str, ...], data_root: Path | None) -> None:
     Every test image has to be there, the counts of classes have to be the known ones, and a sample
     of the images is decoded.
     """
-    from ttt_bench.data.state import find_state, names_on_disk
+    from ttt_bench.datasets.acquire.state import find_state, names_on_disk
 
     states = [find_state(name, data_root) for name in names or names_on_disk()]
     if not names:
@@ -139,7 +132,7 @@ def _show_table(states: Sequence["State"]) -> None:
     console.print(table, markup=False)
 
 
-def _way(acquisition: "Acquisition") -> str:
+def _way(acquisition: "HowToGet") -> str:
     """How a dataset is had, in a few words."""
     if not acquisition.archives:
         return "by hand"
@@ -166,7 +159,7 @@ def _show_one(state: "State") -> None:
         _show_steps(known)
 
 
-def _show_steps(acquisition: "Acquisition") -> None:
+def _show_steps(acquisition: "HowToGet") -> None:
     for number, step in enumerate(acquisition.steps, start=1):
         click.echo(f"    {number}. {step}")
 
@@ -188,11 +181,11 @@ def _download(before: "State", data_root: Path | None) -> None:
         _show_steps(known)
         return
 
-    from ttt_bench.data.download import download
-    from ttt_bench.data.progress import Transfer
-    from ttt_bench.data.state import find_state
+    from ttt_bench.cli.progress import TransferProgress
+    from ttt_bench.datasets.acquire.download import download
+    from ttt_bench.datasets.acquire.state import find_state
 
-    root, fetched = download(before.name, before.kind, data_root, Transfer)
+    root, fetched = download(before.name, before.kind, data_root, TransferProgress)
     after = find_state(before.name, data_root)
     if after.dataset is not None:
         click.echo(f"{after.name}: complete, in {root}")
@@ -212,7 +205,7 @@ def _verify(state: "State") -> str:
         click.echo(f"{state.name}: {state.word}")
         return state.problem
     click.echo(
-        f"{state.name}: {len(dataset.entries)} test images, {len(dataset.class_names)} classes, in "
+        f"{state.name}: {len(dataset.entries)} test images, {len(dataset.classes)} classes, in "
         f"{state.folder}"
     )
     found = dataset.problems()

@@ -4,19 +4,20 @@ import json
 
 import click
 
+from ttt_bench.cli.options import format_option
+
 KINDS = ("methods", "datasets", "backbones", "metrics", "references", "executors", "plugins")
 
 
 @click.command("list", short_help="List methods, datasets, backbones, metrics or plugins.")
 @click.argument("kind", type=click.Choice(KINDS))
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text",
-              show_default=True, help="Of what is printed.")  # fmt: skip
+@format_option()
 def command(kind: str, format_: str) -> None:
     """List everything of one KIND, with a line for each.
 
     A plugin that does not load is listed as broken, with its error.
     """
-    from ttt_bench.plugins import registry
+    from ttt_bench.registry import registry
 
     plugins = registry()
     if kind == "plugins":
@@ -31,14 +32,14 @@ def command(kind: str, format_: str) -> None:
             for plugin in plugins.plugins
         ]
     else:
-        shelf = getattr(plugins, "adapters" if kind == "methods" else kind)
+        catalog = getattr(plugins, "adapters" if kind == "methods" else kind)
         rows = [
             {
                 "name": _typed(item.spec),
                 "summary": item.spec.summary,
                 "plugin": item.plugin.name,
             }
-            for item in shelf.values()
+            for item in catalog.values()
         ]
     if format_ == "json":
         click.echo(json.dumps({kind: rows}, indent=2))

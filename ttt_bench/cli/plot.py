@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
 
 
 @click.command("plot", short_help="Draw the figures of finished runs.")
@@ -21,9 +21,9 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
 
     One file for every dataset and figure that the runs have something for.
     """
-    from ttt_bench.compare.runs import columns, read_runs
-    from ttt_bench.records import DEFAULT_OUTPUT
+    from ttt_bench.compare.read import columns, read_runs
     from ttt_bench.report.figures import FIGURES
+    from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
     drawn = []
     for dataset, runs in columns(read_runs(paths or [DEFAULT_OUTPUT])).items():

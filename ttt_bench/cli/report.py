@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ttt_bench.errors import UserError
+from ttt_bench.api.errors import UserError
 
 
 @click.command("report", short_help="Write one HTML page of finished runs.")
@@ -18,9 +18,9 @@ def command(paths: tuple[Path, ...], output: Path, reference: str | None) -> Non
     The file holds everything: tables, figures, the samples on which methods disagree, the protocol
     and the commands that make the runs again. It opens without a network.
     """
-    from ttt_bench.compare.runs import read_runs
-    from ttt_bench.records import DEFAULT_OUTPUT
+    from ttt_bench.compare.read import read_runs
     from ttt_bench.report.html import page
+    from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
     text = page(read_runs(paths or [DEFAULT_OUTPUT]), reference)
     try:

@@ -1,12 +1,13 @@
 """`ttt-bench show`: everything known of one thing."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ttt_bench.errors import unknown
+from ttt_bench.api.errors import unknown
 from ttt_bench.report.text import plain
 
 
@@ -17,21 +18,21 @@ def command(name: str) -> None:
 
     NAME is a registered name or the folder of a run.
     """
-    from ttt_bench.plugins import registry
+    from ttt_bench.registry import registry
 
     if (Path(name) / "manifest.json").exists():
         _show_run(Path(name))
         return
     plugins = registry()
-    for shelf in plugins.shelves():
-        if name.partition(":")[0] in shelf:
-            item = shelf.find(name) if ":" in name else shelf[name]
-            click.echo(f"{shelf.what} {item.spec.name}")
+    for catalog in plugins.catalogs.values():
+        if name.partition(":")[0] in catalog:
+            item = catalog.find(name) if ":" in name else catalog[name]
+            click.echo(f"{catalog.what} {item.spec.name}")
             _show_fields({**_fields(item.spec), "plugin": _plugin(item.plugin)})
-            if shelf is plugins.adapters:
+            if catalog is plugins.adapters:
                 _show_config(item.spec)
             return
-    known = [known for shelf in plugins.shelves() for known in shelf]
+    known = [known for catalog in plugins.catalogs.values() for known in catalog]
     raise unknown("name", name, known, hint="or give the folder of a run")
 
 
@@ -48,7 +49,7 @@ def _show_fields(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         if isinstance(value, frozenset):
             value = ", ".join(sorted(value))
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             value = "; ".join(f"{key}: {inner}" for key, inner in value.items())
         if value not in ("", None):
             click.echo(f"  {plain(name.replace('_', ' ')):<{width}}  {plain(str(value))}")
@@ -67,16 +68,16 @@ def _show_config(spec: Any) -> None:
 
 
 def _show_run(path: Path) -> None:
-    from ttt_bench.records import RunFolder
-    from ttt_bench.stored import MANIFEST, check_stored
+    from ttt_bench.runs.folder import RunFolder
+    from ttt_bench.runs.schema import MANIFEST, require_shape
 
     folder = RunFolder(path)
     card, manifest = folder.card(), folder.manifest()
-    check_stored(manifest, MANIFEST, str(path / "manifest.json"))
+    require_shape(manifest, MANIFEST, str(path / "manifest.json"))
     done = sum(1 for _ in folder.chunk_path(0).parent.glob("*.parquet"))
     click.echo(f"run {path}: {done} of {manifest['chunks']} chunks, fingerprint {card.fingerprint}")
-    for part in ("column", "row"):
-        click.echo(f"{part} of the protocol card")
-        _show_fields(dict(getattr(card, part)))
+    for part, fields in card.as_json().items():
+        click.echo(f"{part} part of the protocol card")
+        _show_fields(fields)
     click.echo("environment")
     _show_fields(manifest["environment"])

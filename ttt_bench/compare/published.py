@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.references.tables import Row, Table
+from ttt_bench.api.reference import Row, Table
 
 # What the papers call the backbones that are typed here.
 PRINTED_BACKBONES = {
@@ -15,7 +15,7 @@ PRINTED_BACKBONES = {
 }
 
 
-def beside(row: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any] | None:
+def match_published(row: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any] | None:
     """The published number for a measured row, None where the tables have none of its method.
 
     A row of a corruption set stands beside the mean over the 15 corruptions, any other beside its

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry
+from ttt_bench.api.dataset import Entry
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk, find_folder
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
-from ttt_bench.datasets.on_disk import Acquisition, Archive, OnDisk, find_folder
-from ttt_bench.errors import UserError
 
 # Images in each of CIFAR-10's six files, and of each severity in CIFAR-10-C's.
 BATCH = 10_000
@@ -36,7 +36,7 @@ class Cifar10(OnDisk):
 
     name = "cifar10"
     folders = ("cifar10", "CIFAR10", "cifar-10", "cifar-10-batches-bin", "cifar-10-batches-py")
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -48,8 +48,7 @@ class Cifar10(OnDisk):
         ),
         gigabytes=0.2,
     )
-    class_names = Cifar10CMini.class_names
-    templates = Cifar10CMini.templates
+    classes = Cifar10CMini.classes
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.root = find_folder(self.name, self.folders, data_root)
@@ -81,11 +80,11 @@ class Cifar10(OnDisk):
 
     @override
     def expected_counts(self) -> Mapping[str, int]:
-        return dict.fromkeys(self.class_names, BATCH // len(self.class_names))
+        return dict.fromkeys(self.classes.names, BATCH // len(self.classes.names))
 
     @override
     def found_counts(self) -> Mapping[str, int]:
-        return Counter(self.class_names[entry.label] for entry in self.entries)
+        return Counter(self.classes.names[entry.label] for entry in self.entries)
 
 
 class Cifar10C(OnDisk):
@@ -102,7 +101,7 @@ class Cifar10C(OnDisk):
     """
 
     folders = ("cifar10-c", "CIFAR-10-C")
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
@@ -114,8 +113,7 @@ class Cifar10C(OnDisk):
         ),
         gigabytes=2.9,
     )
-    class_names = Cifar10CMini.class_names
-    templates = Cifar10CMini.templates
+    classes = Cifar10CMini.classes
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.name = f"cifar10-c:{argument}" if argument else "cifar10-c"
@@ -238,7 +236,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _are_labels(labels: np.ndarray) -> bool:
-    return bool(((labels >= 0) & (labels < len(Cifar10CMini.class_names))).all())
+    return bool(((labels >= 0) & (labels < len(Cifar10CMini.classes))).all())
 
 
 def _entries(split: str, labels: np.ndarray) -> list[Entry]:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Dataset, Entry
+from ttt_bench.api.class_set import ClassSet
+from ttt_bench.api.dataset import Dataset, Entry
 
 DATA = Path(__file__).with_name("cifar10_c_mini.npz")
 TRAINING = Path(__file__).with_name("cifar10_few_shot.npz")
@@ -23,32 +24,34 @@ class Cifar10CMini(Dataset):
     published for CIFAR-10 (Radford et al. 2021).
     """
 
-    class_names = (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    )
-    templates = tuple(
-        f"{start} {{}}."
-        for article in ("a", "the")
-        for start in (
-            f"a photo of {article}",
-            f"a blurry photo of {article}",
-            f"a black and white photo of {article}",
-            f"a low contrast photo of {article}",
-            f"a high contrast photo of {article}",
-            f"a bad photo of {article}",
-            f"a good photo of {article}",
-            f"a photo of {article} small",
-            f"a photo of {article} big",
-        )
+    classes = ClassSet(
+        names=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        templates=tuple(
+            f"{start} {{}}."
+            for article in ("a", "the")
+            for start in (
+                f"a photo of {article}",
+                f"a blurry photo of {article}",
+                f"a black and white photo of {article}",
+                f"a low contrast photo of {article}",
+                f"a high contrast photo of {article}",
+                f"a bad photo of {article}",
+                f"a good photo of {article}",
+                f"a photo of {article} small",
+                f"a photo of {article} big",
+            )
+        ),
     )
 
     def __init__(self, argument: str, data_root: Path | None) -> None:

@@ -15,8 +15,8 @@ from typing import Any, overload
 import numpy as np
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry
-from ttt_bench.errors import UserError, unknown
+from ttt_bench.api.dataset import Entry
+from ttt_bench.api.errors import UserError, unknown
 
 # In the order, and under the short names, of the tables that TTT-MAE and APM print.
 SHORT_NAMES = {

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from ttt_bench.datasets.coop import (
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import Archive, HowToGet
+from ttt_bench.datasets.published_split import (
     INSTRUCTIONS,
-    Known,
+    ExpectedCounts,
     PublishedSplit,
     Row,
     Split,
     ZhouSplit,
 )
-from ttt_bench.datasets.on_disk import Acquisition, Archive
-from ttt_bench.errors import UserError
 
 ROBOTS = "https://www.robots.ox.ac.uk/~vgg/data"
 # TorchGeo's unchanged copy of the archive that CoOp took from its authors' server, now gone.
@@ -41,8 +41,8 @@ class Flowers102(ZhouSplit):
     folders = ("oxford_flowers", "Flower102", "flowers-102")
     image_folders = ("jpg",)
     split_file = "split_zhou_OxfordFlowers.json"
-    known = Known(images=2463, classes=102)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=2463, classes=102)
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=f"{ROBOTS}/flowers/102/102flowers.tgz",
@@ -70,8 +70,8 @@ class DescribableTextures(ZhouSplit):
     folders = ("dtd", "DTD")
     image_folders = ("images",)
     split_file = "split_zhou_DescribableTextures.json"
-    known = Known(images=1692, classes=47, per_class=(36,))
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=1692, classes=47, per_class=(36,))
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=f"{ROBOTS}/dtd/download/dtd-r1.0.1.tar.gz",
@@ -95,8 +95,8 @@ class OxfordPets(ZhouSplit):
     folders = ("oxford_pets", "OxfordPets", "oxford-iiit-pet")
     image_folders = ("images", "")
     split_file = "split_zhou_OxfordPets.json"
-    known = Known(images=3669, classes=37)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=3669, classes=37)
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=f"{ROBOTS}/pets/data/images.tar.gz",
@@ -127,8 +127,8 @@ class StanfordCars(ZhouSplit):
     # The paths of the split begin with cars_train or cars_test.
     image_folders = ("",)
     split_file = "split_zhou_StanfordCars.json"
-    known = Known(images=8041, classes=196)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=8041, classes=196)
+    acquisition = HowToGet(
         steps=(
             "Get cars_train.tgz and cars_test.tgz; their authors' server no longer gives them out, "
             "copies elsewhere do.",
@@ -153,8 +153,8 @@ class Ucf101(ZhouSplit):
     folders = ("ucf101", "UCF101")
     image_folders = ("UCF-101-midframes", "")
     split_file = "split_zhou_UCF101.json"
-    known = Known(images=3783, classes=101)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=3783, classes=101)
+    acquisition = HowToGet(
         steps=(
             f"Take UCF-101-midframes.zip from the link in {INSTRUCTIONS}.",
             "Unpack it into the folder ucf101, as UCF-101-midframes.",
@@ -189,8 +189,8 @@ class Caltech101(ZhouSplit):
     folders = ("caltech-101", "Caltech101", "caltech101")
     image_folders = ("101_ObjectCategories", "")
     split_file = "split_zhou_Caltech101.json"
-    known = Known(images=2465, classes=100)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=2465, classes=100)
+    acquisition = HowToGet(
         steps=(
             "Fetch https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip "
             "(md5 3138e1922a9193bfa496528edbbc45d0, 0.14 GB).",
@@ -210,8 +210,8 @@ class Food101(ZhouSplit):
     folders = ("food-101", "Food101")
     image_folders = ("images",)
     split_file = "split_zhou_Food101.json"
-    known = Known(images=30300, classes=101, per_class=(300,))
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=30300, classes=101, per_class=(300,))
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
@@ -235,8 +235,8 @@ class Sun397(ZhouSplit):
     folders = ("sun397", "SUN397")
     image_folders = ("SUN397", "")
     split_file = "split_zhou_SUN397.json"
-    known = Known(images=19850, classes=397, per_class=(50,))
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=19850, classes=397, per_class=(50,))
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
@@ -262,8 +262,8 @@ class FgvcAircraft(PublishedSplit):
     templates = (prompt, "a photo of the {}, a type of aircraft.")
     folders = ("fgvc_aircraft", "fgvc-aircraft-2013b")
     image_folders = ("images", "data/images")
-    known = Known(images=3333, classes=100)
-    acquisition = Acquisition(
+    known = ExpectedCounts(images=3333, classes=100)
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=f"{ROBOTS}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
@@ -324,10 +324,10 @@ class EuroSat(ZhouSplit):
     folders = ("eurosat", "EuroSAT")
     image_folders = ("2750", "EuroSAT_RGB", "")
     split_file = "split_zhou_EuroSAT.json"
-    known = Known(
+    known = ExpectedCounts(
         images=8100, classes=10, per_class=(900, 900, 900, 750, 750, 600, 750, 900, 750, 900)
     )
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=EUROSAT,

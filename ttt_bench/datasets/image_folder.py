@@ -4,13 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Dataset, Entry, is_text
-from ttt_bench.datasets.on_disk import open_image
-from ttt_bench.errors import UserError
+from ttt_bench.api.class_set import ClassSet
+from ttt_bench.api.dataset import Dataset, Entry, is_text
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import open_image
 
 NAMES_FILE = "classnames.txt"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -25,8 +25,6 @@ class ImageFolder(Dataset):
     A file `classnames.txt` beside the folders gives the names to use in prompts, a line
     `folder name` each; without it a class is called what its folder is, underscores as spaces.
     """
-
-    templates = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.name = f"imagefolder:{argument}"
@@ -52,7 +50,7 @@ class ImageFolder(Dataset):
                 f"{self.name}: no images in folders of {self.root}; put each class's "
                 f"images in a folder of its own"
             )
-        self.class_names = self._read_names(classes)
+        self.classes = ClassSet(self._read_names(classes))
         self.entries = self._entries(self._files)
         self.training = self._entries(self._training_files)
 

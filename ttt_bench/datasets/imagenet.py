@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry, is_text
+from ttt_bench.api.class_set import ClassSet
+from ttt_bench.api.dataset import Entry, is_text
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk, find_folder
 from ttt_bench.datasets.image_folder import SUFFIXES
-from ttt_bench.datasets.on_disk import Acquisition, Archive, OnDisk, find_folder
-from ttt_bench.errors import UserError
 
 TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
@@ -52,7 +53,6 @@ class ImageNetFolders(OnDisk):
         UserError: the folder is missing, incomplete, or holds a folder that is no class.
     """
 
-    templates = TEMPLATES
     places: ClassVar[tuple[str, ...]]
     total: ClassVar[int]
     per_class: ClassVar[int | None] = None
@@ -75,11 +75,11 @@ class ImageNetFolders(OnDisk):
 
     def _read(self, root: Path) -> None:
         self.root = root
-        indices = map(int, _timm_list(self.subset)) if self.subset else range(1000)
-        self.imagenet_indices = tuple(indices)
-        self.class_names = tuple(IMAGENET_CLASSNAMES[index] for index in self.imagenet_indices)
+        indices = tuple(map(int, _timm_list(self.subset)) if self.subset else range(1000))
+        names = tuple(IMAGENET_CLASSNAMES[index] for index in indices)
+        self.classes = ClassSet(names, templates=TEMPLATES, imagenet_indices=indices)
         self.class_folders = {
-            self._folder_name(index): label for label, index in enumerate(self.imagenet_indices)
+            self._folder_name(index): label for label, index in enumerate(indices)
         }
         self.images = find_place(self.name, root, self.places, self.class_folders)
         self.entries = read_entries(self.name, self.images, self.class_folders)
@@ -117,7 +117,7 @@ class ImageNet(ImageNetFolders):
     total = 50_000
     per_class = 50
     remedy = "complete it, or name a selection of ImageNet's images as imagenet:PATH"
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         steps=(
             "register at https://image-net.org and accept its terms of access",
             "download ILSVRC2012_img_val.tar (6,744,924,160 bytes, md5 "
@@ -162,7 +162,7 @@ class ImageNetA(ImageNetFolders):
     folders = ("imagenet-a", "ImageNet-A", "imagenet-adversarial")
     places = ("", "imagenet-a")
     total = 7_500
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
@@ -184,7 +184,7 @@ class ImageNetR(ImageNetFolders):
     folders = ("imagenet-r", "ImageNet-R", "imagenet-rendition")
     places = ("", "imagenet-r")
     total = 30_000
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
@@ -215,7 +215,7 @@ class ImageNetV2(ImageNetFolders):
     places = ("", "imagenetv2-matched-frequency-format-val")
     total = 10_000
     per_class = 10
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url="https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
@@ -241,7 +241,7 @@ class ImageNetSketch(ImageNetFolders):
     folders = ("imagenet-sketch", "ImageNet-Sketch")
     places = ("", "images", "sketch")
     total = 50_889
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         steps=(
             "download ImageNet-Sketch.zip (7.8 GB) from the address that "
             "https://github.com/HaohanWang/ImageNet-Sketch gives",

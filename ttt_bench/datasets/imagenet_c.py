@@ -9,7 +9,10 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.datasets.base import Entry
+from ttt_bench.api.class_set import ClassSet
+from ttt_bench.api.dataset import Entry
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk, find_folder
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.imagenet import (
     TEMPLATES,
@@ -18,8 +21,6 @@ from ttt_bench.datasets.imagenet import (
     read_entries,
     synsets,
 )
-from ttt_bench.datasets.on_disk import Acquisition, Archive, OnDisk, find_folder
-from ttt_bench.errors import UserError
 
 # The archives' names; some have unpacked each into a folder of its own.
 CATEGORIES = ("blur", "digital", "noise", "weather")
@@ -46,7 +47,7 @@ class ImageNetC(OnDisk):
     """
 
     folders = ("imagenet-c", "ImageNet-C")
-    acquisition = Acquisition(
+    acquisition = HowToGet(
         archives=(
             Archive(
                 url=f"{RECORD}/blur.tar",
@@ -71,9 +72,9 @@ class ImageNetC(OnDisk):
         ),
         gigabytes=50.2,
     )
-    templates = TEMPLATES
-    class_names = IMAGENET_CLASSNAMES
-    imagenet_indices = tuple(range(1000))
+    classes = ClassSet(
+        tuple(IMAGENET_CLASSNAMES), templates=TEMPLATES, imagenet_indices=tuple(range(1000))
+    )
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.name = f"imagenet-c:{argument}" if argument else "imagenet-c"

@@ -1,8 +1,8 @@
 """The built-in datasets, registered like any other plugin's."""
 
-from ttt_bench.datasets import plugin_coop, plugin_imagenet
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.specs import DatasetSpec
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.specs import DatasetSpec
+from ttt_bench.datasets import specs_fine_grained, specs_imagenet
 
 
 @hookimpl
@@ -26,6 +26,6 @@ def ttt_bench_datasets() -> list[DatasetSpec]:
             source="the folder",
             licence="yours to know",
         ),
-        *plugin_imagenet.specs(),
-        *plugin_coop.specs(),
+        *specs_imagenet.specs(),
+        *specs_fine_grained.specs(),
     ]

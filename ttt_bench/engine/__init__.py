@@ -1,1 +1,1 @@
-"""The engine: a plan of chunks, workers that make records of them, executors to share them."""
+"""The engine: turns chunks of samples into records."""

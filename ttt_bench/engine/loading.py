@@ -1,17 +1,20 @@
-"""From a name that the user typed to the dataset or backbone it stands for."""
+"""Loading the dataset or backbone that a name stands for."""
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from ttt_bench.backbones.base import Backbone
-from ttt_bench.datasets.base import Dataset
-from ttt_bench.errors import UserError
-from ttt_bench.plugins import registry
+from ttt_bench.api import backbone as capabilities
+from ttt_bench.api.backbone import Backbone
+from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.specs import CLIP_FAMILY, BackboneFamily
+from ttt_bench.registry import registry
 
 
 def load_dataset(name: str, data_root: Path | None = None) -> Dataset:
-    """The dataset a name stands for.
+    """Load the dataset that a name stands for.
 
     Raises:
         UserError: there is none of that name, or its data is missing.
@@ -21,19 +24,43 @@ def load_dataset(name: str, data_root: Path | None = None) -> Dataset:
 
 
 def backbone_type(name: str, weights: Path | None = None) -> type[Backbone]:
-    """The class of the backbone a name stands for.
+    """Return the class of the backbone that a name stands for.
 
     Raises:
-        UserError: there is none of that name, or it takes no file of weights and gets one.
+        UserError: there is none of that name, it is not what its spec says, or it takes no file of
+            weights and gets one.
     """
-    kind = registry().backbones.find(name).spec.load()
+    spec = registry().backbones.find(name).spec
+    kind = spec.load()
+    for capability in sorted(spec.gives):
+        if not issubclass(kind, capability_type(capability)):
+            raise UserError(f"{spec.name} says it gives {capability}, which its class is not")
     if weights is not None and not kind.takes_weights:
         raise UserError(f"{name} brings its own weights; leave --weights out")
     return kind
 
 
+def capability_type(name: str) -> type[Backbone]:
+    """Return the class of a capability: one of `ttt_bench`'s, or a plugin's "package.module:Name".
+
+    Raises:
+        UserError: there is no such class.
+    """
+    module, colon, attribute = name.partition(":")
+    try:
+        kind = getattr(import_module(module), attribute) if colon else getattr(capabilities, name)
+    except (ImportError, AttributeError):
+        kind = None
+    if not (isinstance(kind, type) and issubclass(kind, Backbone)):
+        raise UserError(
+            f"{name!r} is no capability; name a Backbone subclass, such as DualEncoder or "
+            "package.module:Name"
+        )
+    return kind
+
+
 def load_backbone(name: str, device: str = "auto", weights: Path | None = None) -> Backbone:
-    """The backbone a name stands for, on a device, with its own weights or those of a file.
+    """Load a backbone onto a device, with its own weights or those of a file.
 
     Raises:
         UserError: there is none of that name, or its weights are missing or do not fit.
@@ -42,22 +69,19 @@ def load_backbone(name: str, device: str = "auto", weights: Path | None = None) 
     return kind(name.partition(":")[2], torch.device(choose_device(device)), weights)
 
 
-def default_backbone(dataset: str, family: str = "clip") -> str:
-    """The name of the backbone that a dataset names for a family of methods.
+def default_backbone(dataset: str, family: BackboneFamily = CLIP_FAMILY) -> str:
+    """Return the name of the backbone on which a family of methods runs a dataset by default.
 
     Raises:
-        UserError: it names none, or there is no such dataset.
+        UserError: there is no such dataset.
     """
     spec = registry().datasets.find(dataset).spec
-    if family not in spec.backbones:
-        raise UserError(
-            f"{spec.name} names no default backbone for {family} methods; give --backbone"
-        )
-    return spec.backbones[family]
+    own = spec.backbones.get(family.name)
+    return own or family.by_dataset.get(spec.name, family.default)
 
 
 def choose_device(name: str) -> str:
-    """`auto` is the first of cuda, mps and cpu that is there."""
+    """Return the device's name; `auto` is the first of cuda, mps and cpu that is there."""
     if name != "auto":
         return name
     if torch.cuda.is_available():

@@ -1,41 +1,48 @@
-"""A worker: one method on one backbone and dataset, turning chunks into records."""
+"""Worker: one method on one backbone and dataset, turning chunks into records."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ttt_bench import cost
-from ttt_bench.adapter import Adapter, Prediction, Sample, Stream
-from ttt_bench.backbones.base import Backbone
-from ttt_bench.datasets.base import Dataset
-from ttt_bench.engine.decoding import Decoder
-from ttt_bench.engine.environment import device_name
+from ttt_bench.api import cost
+from ttt_bench.api.adapter import Adapter
+from ttt_bench.api.backbone import Backbone
+from ttt_bench.api.contract import require_contract
+from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.errors import UserError, method_errors
+from ttt_bench.api.executor import Chunk
+from ttt_bench.api.records import Records
+from ttt_bench.api.sample import Prediction, Sample, SampleRNG
 from ttt_bench.engine.loading import load_backbone, load_dataset
-from ttt_bench.engine.plan import Chunk
-from ttt_bench.engine.task import EngineTask
-from ttt_bench.errors import UserError
-from ttt_bench.feature_cache import FeatureCache
-from ttt_bench.plugins import registry
-from ttt_bench.records import Records
-
-PROBED_SAMPLES = 2
+from ttt_bench.engine.probe import count_costs
+from ttt_bench.features.cache import FeatureCache, features_key
+from ttt_bench.features.loader import SampleLoader
+from ttt_bench.features.task import CachingTask
+from ttt_bench.registry import registry
 
 
 @dataclass(frozen=True)
-class Job:
+class MethodWorkerSpec:
     """Everything that says what a worker does, by name: it can be pickled and sent anywhere.
 
     Attributes:
+        method: the method's name.
+        config: every field of its configuration.
+        dataset: the dataset's name.
+        backbone: the backbone's name.
+        data_root: where datasets are looked for.
+        device: the device to compute on.
+        seed: the seed of every random draw.
+        batch_size: samples that a method of kind `sample` gets at once.
         weights: a file of weights for the backbone, None for its own.
         feature_cache: whether features of the backbone are kept on disk and taken from there.
-        decoders: how many processes decode images ahead of the method.
+        loaders: how many processes decode images ahead of the method.
     """
 
     method: str
@@ -48,188 +55,135 @@ class Job:
     batch_size: int
     weights: Path | None = None
     feature_cache: bool = True
-    decoders: int = 0
+    loaders: int = 0
+
+    def on_device(self, device: str) -> "MethodWorkerSpec":
+        """Return the same spec for another device."""
+        return replace(self, device=device)
+
+    def build(self) -> "MethodWorker":
+        """Load method, backbone and dataset.
+
+        Raises:
+            UserError: one of them cannot be loaded.
+        """
+        dataset = load_dataset(self.dataset, self.data_root)
+        return MethodWorker(self, dataset, load_backbone(self.backbone, self.device, self.weights))
 
 
-class Worker:
-    """Holds a method ready for its task; the labels stay on this side of `adapt`."""
+class MethodWorker:
+    """A method ready for its task; the labels stay on this side of `adapt`."""
 
-    def __init__(self, job: Job, dataset: Dataset, backbone: Backbone) -> None:
-        self.job = job
+    def __init__(self, spec: MethodWorkerSpec, dataset: Dataset, backbone: Backbone) -> None:
+        self.spec = spec
         self.dataset = dataset
-        if job.device == "cpu":
+        if spec.device == "cpu":
             # The number of threads is part of how sums are rounded. With one, a result is the same
             # on any number of cores and workers; cores are used by giving --workers.
             torch.set_num_threads(1)
-        self._spec = registry().adapters.find(job.method).spec
+        self._kind = registry().adapters.find(spec.method).spec.kind
         self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
-            task = EngineTask(
-                backbone,
-                dataset.class_names,
-                dataset.prompt,
-                dataset.templates,
-                dataset.augmix,
-                dataset.imagenet_indices,
+            task = CachingTask(backbone, dataset.classes, dataset.augmix)
+            if self.adapter.uses_backbone_classifier:
+                # Built, or refused, before the first sample.
+                _ = task.classifier
+            self.task = task
+            self._set_up()
+        if spec.feature_cache:
+            task.use_cache(
+                FeatureCache(features_key(spec.backbone, spec.device, dataset, backbone))
             )
-            if self.adapter.uses_rule:
-                # Made, or refused, before the first sample.
-                _ = task.rule
-            with _blaming(f"{job.method} failed in its setup"):
-                self.adapter.setup(task)
-        if job.feature_cache:
-            task.cache = FeatureCache(_features_key(job, dataset, backbone))
-        self.task = task
-        self._setup = counter
+        self._setup_cost = counter
         self._weights = backbone.card().get("weights")
-        self._decoder = Decoder(dataset, backbone, job.decoders)
-
-    @classmethod
-    def build(cls, job: Job) -> "Worker":
-        """A worker from names alone, as another process needs it."""
-        dataset = load_dataset(job.dataset, job.data_root)
-        return cls(job, dataset, load_backbone(job.backbone, job.device, job.weights))
+        self._loader = SampleLoader(dataset, backbone, spec.loaders)
 
     @contextmanager
-    def expecting(self, chunks: Sequence[Chunk]) -> Iterator[None]:
-        """Inside, `run` gets these chunks in this order, so their images may be decoded ahead."""
-        self.task.sizes.clear()
-        self._decoder.expect(index for chunk in chunks for index in chunk.indices)
+    def prefetching(self, chunks: Sequence[Chunk]) -> Iterator[None]:
+        """Let loaders work ahead; inside, `run` gets these chunks in this order."""
+        self.task.forget_sizes()
+        self._loader.announce(
+            index for chunk in chunks for batch in self._batches(chunk) for index in batch
+        )
         try:
             yield
         finally:
-            self._decoder.close()
+            self._loader.close()
 
     def run(self, chunk: Chunk) -> Records:
-        """The records of one chunk.
+        """Compute the records of one chunk.
 
         Raises:
             UserError: an image is unreadable, or the method fails.
         """
-        order, size = list(chunk.indices), self.job.batch_size
-        if self._spec.online:
-            order, size = self._stream(chunk), self.adapter.config.batch_size
+        if self._kind == "stream":
+            self.adapter = self._new_adapter()
+            self._set_up()
         predictions: dict[int, Prediction] = {}
         seconds = 0.0
-        for at in range(0, len(order), size):
-            indices = order[at : at + size]
-            samples = self._decoder.samples(indices, self.task.sizes)
+        for batch in self._batches(chunk):
+            samples = self._loader.load(batch, self.task.requested_sizes())
             cost.synchronize(self.task.device)
             started = time.perf_counter()
-            predictions |= zip(indices, self._adapt(samples), strict=True)
+            predictions |= zip(batch, self._adapt(samples), strict=True)
             cost.synchronize(self.task.device)
-            seconds += time.perf_counter() - started + self.task.settle()
+            seconds += time.perf_counter() - started + self.task.pop_saved_seconds()
         return self._records(chunk, [predictions[index] for index in chunk.indices], seconds)
 
-    def _stream(self, chunk: Chunk) -> list[int]:
-        """Begin a stream: a new adapter, and an order drawn from the seed."""
-        self.adapter = self._new_adapter()
-        with _blaming(f"{self.job.method} failed in its setup"):
-            self.adapter.setup(self.task)
-        ids = {index: self.dataset.sample_id(index) for index in chunk.indices}
-        draws = {i: Stream(self.job.seed, ids[i]).numpy("place in its stream") for i in ids}
-        return sorted(chunk.indices, key=lambda index: draws[index].random())
+    def _batches(self, chunk: Chunk) -> Sequence[tuple[int, ...]]:
+        indices, size = chunk.indices, self.spec.batch_size
+        cut = [indices[at : at + size] for at in range(0, len(indices), size)]
+        return chunk.batches or cut
 
     def _new_adapter(self) -> Adapter[Any]:
-        adapter_type: type[Adapter[Any]] = self._spec.load()
-        config = adapter_type.Config(**self.job.config)
-        if self._spec.online and not hasattr(config, "batch_size"):
-            raise UserError(f"{self.job.method} is online: its configuration needs a batch_size")
-        return adapter_type(config)
+        adapter_type: type[Adapter[Any]] = registry().adapters.find(self.spec.method).spec.load()
+        return adapter_type(adapter_type.Config(**self.spec.config))
 
-    def probe(self, indices: Sequence[int]) -> dict[str, Any]:
-        """What a sample costs, counted on a few of them, one at a time.
+    def _set_up(self) -> None:
+        with method_errors(f"{self.spec.method} failed in its setup"):
+            self.adapter.setup(self.task)
 
-        Returns:
-            FLOPs of the setup (once per task) and of a sample, by phase and direction; bytes at
-            the peak; parameters of the backbone and parameters updated; the samples counted.
-        """
-        counters = []
-        cache, self.task.cache = self.task.cache, None
-        for index in indices[:PROBED_SAMPLES]:
-            samples = self._decoder.samples([index], ())
-            with cost.Counter() as counter:
-                self._adapt(samples)
-            counters.append(counter)
-        self.task.cache = cache
-        per_sample = {
-            phase: {
-                direction: sum(c.flops[phase][direction] for c in counters) / len(counters)
-                for direction in ("forward", "backward")
-            }
-            for phase in ("teacher", "student")
-        }
-        resident = cost.weight_bytes(self.task.backbone.model) + self._setup.live_bytes
-        return {
-            "probed_samples": len(counters),
-            "setup_flops": dict(self._setup.flops["setup"]),
-            "flops_per_sample": per_sample,
-            "peak_memory_bytes": resident + max(counter.peak_bytes for counter in counters),
-            "backbone_parameters": sum(
-                parameter.numel() for parameter in self.task.backbone.model.parameters()
-            ),
-            "parameters_updated": max(sum(c.parameters.values()) for c in counters),
-        }
+    def count_costs(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Count what a sample costs on a few of them, see `engine.probe`."""
 
-    def leave(self) -> None:
-        """Check, when the work is done, that the backbone is as it was before.
+        def predict(index: int) -> None:
+            self._adapt(self._loader.load([index], ()))
 
-        The methods of a command share it: one that wrote to it spoils all that follow.
+        with self.task.without_cache():
+            return count_costs(predict, indices, self.task.backbone, self._setup_cost)
+
+    def verify_backbone(self) -> None:
+        """Check that the backbone is as it was; the methods of a command share it.
 
         Raises:
             UserError: its weights changed.
         """
         if self.task.backbone.card().get("weights") == self._weights:
             return
-        if self.task.cache is not None:
-            # The features in it were not of the backbone that its key names.
-            self.task.cache.clear()
+        # The features in it were not of the backbone that its key names.
+        self.task.clear_cache()
         raise UserError(
-            f"{self.job.method} changed the weights of {self.job.backbone}, which it must leave "
-            "alone or put back; its records are worth nothing: remove the run's folder"
+            f"{self.spec.method} changed the weights of {self.spec.backbone}, which it must leave "
+            "alone or put back; its records are invalid: remove the run's folder"
         )
 
     def _adapt(self, samples: list[Sample]) -> list[Prediction]:
-        streams = [Stream(self.job.seed, sample.id) for sample in samples]
-        names = ", ".join(sample.id for sample in samples)
-        with _blaming(f"{self.job.method} failed on samples {names}"):
-            predictions = list(self.adapter.adapt(samples, streams))
-        if len(predictions) != len(samples):
-            raise UserError(
-                f"{self.job.method} returned {len(predictions)} predictions for "
-                f"{len(samples)} samples; `adapt` owes one for each"
-            )
-        for sample, prediction in zip(samples, predictions, strict=True):
-            classes = (len(self.task.class_names),)
-            self._check(sample, prediction.logits, classes)
-            if prediction.unadapted is not None:
-                self._check(sample, prediction.unadapted, classes)
-            if prediction.steps is not None:
-                self._check(sample, prediction.steps, (len(prediction.steps), *classes))
-                if prediction.steps[-1].argmax() != prediction.logits.argmax():
-                    raise UserError(
-                        f"{self.job.method} reports for sample {sample.id} another class than "
-                        "after its last step; the last step is the reported one"
-                    )
+        rngs = [SampleRNG(self.spec.seed, sample.id) for sample in samples]
+        names = [sample.id for sample in samples]
+        with method_errors(f"{self.spec.method} failed on samples {', '.join(names)}"):
+            predictions = list(self.adapter.adapt(samples, rngs))
+        try:
+            require_contract(predictions, names, len(self.task.classes))
+        except UserError as error:
+            raise UserError(f"{self.spec.method}: {error}") from error
         return predictions
-
-    def _check(self, sample: Sample, scores: Tensor, shape: tuple[int, ...]) -> None:
-        if tuple(scores.shape) != shape:
-            raise UserError(
-                f"{self.job.method} returned scores of shape {list(scores.shape)} for sample "
-                f"{sample.id}; the task wants {list(shape)}"
-            )
-        if not bool(torch.isfinite(scores).all()):
-            raise UserError(
-                f"{self.job.method} returned scores that are not finite for sample {sample.id}"
-            )
 
     def _records(self, chunk: Chunk, predictions: list[Prediction], seconds: float) -> Records:
         entries = [self.dataset.entries[index] for index in chunk.indices]
         logits = torch.stack([p.logits.detach().float().cpu() for p in predictions])
         confidence, prediction = logits.softmax(dim=1).max(dim=1)
-        steps = [p.steps.argmax(dim=1).cpu() for p in predictions if p.steps is not None]
-        before = [p.unadapted.argmax().cpu() for p in predictions if p.unadapted is not None]
+        steps = [p.step_logits for p in predictions if p.step_logits is not None]
+        unadapted = [p.unadapted_logits for p in predictions if p.unadapted_logits is not None]
         return Records(
             sample_id=[self.dataset.sample_id(index) for index in chunk.indices],
             group=[entry.group for entry in entries],
@@ -237,35 +191,15 @@ class Worker:
             prediction=prediction.numpy(),
             confidence=confidence.numpy(),
             unadapted_prediction=(
-                torch.stack(before).numpy() if len(before) == len(entries) else None
+                torch.stack([one.argmax().cpu() for one in unadapted]).numpy()
+                if len(unadapted) == len(entries)
+                else None
             ),
-            step_predictions=torch.stack(steps).numpy() if len(steps) == len(entries) else None,
+            step_predictions=(
+                torch.stack([one.argmax(dim=1).cpu() for one in steps]).numpy()
+                if len(steps) == len(entries)
+                else None
+            ),
             logits=logits.numpy(),
             seconds=seconds,
         )
-
-
-def _features_key(job: Job, dataset: Dataset, backbone: Backbone) -> dict[str, Any]:
-    """What a feature depends on besides its image, as far as names and numbers can say it."""
-    return {
-        "backbone": job.backbone,
-        **backbone.card(),
-        "dataset": dataset.name,
-        "revision": dataset.card(),
-        "device": device_name(job.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-@contextmanager
-def _blaming(what: str) -> Iterator[None]:
-    """Say in one line what a method's own code did wrong."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        hint = "set TTT_BENCH_TRACEBACK=1 to see where"
-        raise UserError(f"{what}: {reason}; {hint}") from error

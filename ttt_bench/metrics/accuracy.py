@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ttt_bench.api.records import Records
 from ttt_bench.datasets.corruptions import SHORT_NAMES
-from ttt_bench.records import Records
 
 IMAGENET_CLASSES = 1000
 

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import log_softmax
 
+from ttt_bench.api.records import Records
 from ttt_bench.metrics.accuracy import percent
-from ttt_bench.records import Records
 
 BINS = 15
 

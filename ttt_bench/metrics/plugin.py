@@ -1,7 +1,7 @@
 """The built-in metrics, registered like any other plugin's."""
 
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.specs import MetricSpec
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.specs import MetricSpec
 
 ACCURACY = {
     "top1": "share of samples whose last prediction is right, percent",

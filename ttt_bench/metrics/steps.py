@@ -1,7 +1,7 @@
 """What happens over the steps of methods that iterate."""
 
+from ttt_bench.api.records import Records
 from ttt_bench.metrics.accuracy import percent
-from ttt_bench.records import Records
 
 
 def oracle_top1(records: Records) -> float:

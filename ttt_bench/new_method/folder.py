@@ -6,14 +6,14 @@ from pathlib import Path
 
 import jinja2
 
-from ttt_bench.errors import UserError
-from ttt_bench.plugins import registry
+from ttt_bench.api.errors import UserError
+from ttt_bench.registry import registry
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
 # A class of such a name would hide one that the generated module imports, or is no name at all.
 TAKEN_CLASSES = frozenset(
-    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "Stream", "Tensor",
+    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "SampleRNG", "Tensor",
      "True", "False", "Float"}
 )  # fmt: skip
 

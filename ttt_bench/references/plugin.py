@@ -1,7 +1,7 @@
 """The built-in published tables, registered like any other plugin's."""
 
-from ttt_bench.hookspecs import hookimpl
-from ttt_bench.specs import ReferenceSpec
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.specs import ReferenceSpec
 
 
 @hookimpl

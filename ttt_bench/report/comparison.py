@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt_bench.compare.published import beside
-from ttt_bench.compare.runs import FinishedRun, compare
-from ttt_bench.plugins import registry
+from ttt_bench.compare.published import match_published
+from ttt_bench.compare.read import FinishedRun, compare
+from ttt_bench.registry import registry
 from ttt_bench.report import tables
 from ttt_bench.report.costs import cost_table, published_costs
 from ttt_bench.report.scores import score_table
@@ -38,7 +38,7 @@ def comparison(runs: Sequence[FinishedRun], reference: str | None) -> Comparison
     compared = compare(runs)
     rows = compared["rows"]
     for row in rows:
-        row["reference"] = beside(row, published.tables if published else ())
+        row["reference"] = match_published(row, published.tables if published else ())
     grids = [
         *filter(None, [tables.by_dataset(rows, compared["averages"])]),
         *tables.result_grids(rows),

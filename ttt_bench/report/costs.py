@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ttt_bench.compare.runs import FinishedRun
+from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.tables import Grid
 
 
@@ -21,8 +21,8 @@ def _line(run: FinishedRun) -> list[str]:
     counted, summary = run.counted, run.summary
     shares = {phase: sum(own.values()) / 1e9 for phase, own in counted["flops_per_sample"].items()}
     steps = len(summary["step_top1"])
-    student = shares["student"] / max(steps, 1)
-    first = [f"{shares['teacher']:.3g}(u)"] if shares["teacher"] else []
+    student = shares["adapted"] / max(steps, 1)
+    first = [f"{shares['teacher']:.3g}(u)"] if shares["frozen"] else []
     first += [f"{student:.3g}(s)"] if student else []
     return [
         summary["method"],

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ttt_bench.compare.runs import FinishedRun
-from ttt_bench.datasets.base import Dataset
-from ttt_bench.errors import UserError
+from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.errors import UserError
+from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.figures import names
 
 # So many samples on a page at most, as thumbnails of so many pixels a side: it is sent around.
@@ -51,10 +51,10 @@ def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
         result["items"].append(
             {
                 "image": _thumbnail(dataset.open(index)),
-                "label": dataset.class_names[records.label[place]],
+                "label": dataset.classes.names[records.label[place]],
                 "group": records.group[place],
                 "predictions": {
-                    name: dataset.class_names[run.records.prediction[place]]
+                    name: dataset.classes.names[run.records.prediction[place]]
                     for name, run in zip(labels, runs, strict=True)
                 },
             }

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ttt_bench.compare.pareto import COSTS, front
-from ttt_bench.compare.runs import FinishedRun
+from ttt_bench.compare.read import FinishedRun
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
 from ttt_bench.report.text import plain

@@ -11,7 +11,7 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
-from ttt_bench.compare.runs import FinishedRun, columns
+from ttt_bench.compare.read import FinishedRun, columns
 from ttt_bench.report.comparison import comparison
 from ttt_bench.report.disagreements import SHOWN, disagreements
 from ttt_bench.report.figures import FIGURES, names
@@ -102,10 +102,10 @@ def _in_script(value: Any) -> Markup:
 
 
 def _about(run: FinishedRun, name: str) -> dict[str, str]:
-    card = {"column": run.card.column, "row": run.card.row}
+    card = run.card.as_json()
     return {
         "name": name,
-        "dataset": str(run.card.column["dataset"]),
+        "dataset": str(run.card.protocol["dataset"]),
         "command": command(run),
         "card": json.dumps(card, indent=1, ensure_ascii=False),
         "environment": json.dumps(run.manifest["environment"], indent=1),
@@ -114,7 +114,7 @@ def _about(run: FinishedRun, name: str) -> dict[str, str]:
 
 def command(run: FinishedRun) -> str:
     """What to type to make this run again."""
-    job, column = run.manifest["job"], run.card.column
+    job, column = run.manifest["job"], run.card.protocol
     parts = ["ttt-bench", "run", "--method", job["method"], "--dataset", job["dataset"]]
     parts += ["--backbone", job["backbone"], "--seed", str(job["seed"])]
     if column["limit"] is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.plugins import registry
+from ttt_bench.registry import registry
 from ttt_bench.report.tables import Grid
 
 IN_THE_OVERVIEW = ("top1", "top5", "oracle_top1", "mean_corruption", "mce")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ttt_bench.api.reference import Table
 from ttt_bench.datasets.corruptions import SHORT_NAMES
-from ttt_bench.references.tables import Table
 
 Summary = Mapping[str, Any]
 

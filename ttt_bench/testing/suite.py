@@ -7,47 +7,51 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttt_bench.errors import UserError
-from ttt_bench.plugins import registry
+from ttt_bench.api.errors import UserError
+from ttt_bench.registry import registry
 
 if TYPE_CHECKING:
-    from ttt_bench.testing.subject import Subject
+    from ttt_bench.testing.method import Subject
 
 # Every check by its name, in the order they run: the function under ttt_bench.testing that does it.
 CATALOGUE = {
-    "configuration-round-trip": "configuration:round_trip",
-    "needs-declared": "needs:needs_declared",
-    "trajectory": "trajectory:trajectory",
-    "last-step-reported": "trajectory:last_step_reported",
-    "predictions-kept": "trajectory:predictions_kept",
-    "labels-unreachable": "labels:labels_unreachable",
-    "class-order": "labels:class_order",
-    "a-b-a": "independence:a_b_a",
-    "order-independence": "independence:order_independence",
-    "batch-independence": "independence:batch_independence",
-    "same-seed-same-result": "randomness:same_seed",
-    "another-seed-another-draw": "randomness:another_seed",
-    "parameters-restored": "restored:parameters",
-    "buffers-restored": "restored:buffers",
-    "gradients-cleared": "restored:gradients",
-    "optimizers-reset": "restored:optimizers",
-    "schedulers-reset": "restored:schedulers",
-    "scalers-reset": "restored:scalers",
-    "attributes-restored": "restored:attributes",
-    "backbone-untouched": "restored:backbone",
-    "global-state-untouched": "restored:global_state",
-    "memory-bounded": "memory:memory_bounded",
-    "black-image": "extremes:black_image",
-    "one-pixel-image": "extremes:one_pixel_image",
-    "single-class": "extremes:single_class",
-    "nan-feature": "extremes:nan_feature",
+    "configuration-round-trip": "checks.configuration:round_trip",
+    "needs-declared": "checks.capabilities:needs_declared",
+    "trajectory": "checks.predictions:trajectory",
+    "last-step-reported": "checks.predictions:last_step_reported",
+    "predictions-kept": "checks.predictions:predictions_kept",
+    "labels-unreachable": "checks.labels:labels_unreachable",
+    "class-order": "checks.labels:class_order",
+    "a-b-a": "checks.independence:a_b_a",
+    "order-independence": "checks.independence:order_independence",
+    "batch-independence": "checks.independence:batch_independence",
+    "same-seed-same-result": "checks.randomness:same_seed",
+    "another-seed-another-draw": "checks.randomness:another_seed",
+    "parameters-restored": "checks.reset:parameters",
+    "buffers-restored": "checks.reset:buffers",
+    "gradients-cleared": "checks.reset:gradients",
+    "optimizers-reset": "checks.reset:optimizers",
+    "schedulers-reset": "checks.reset:schedulers",
+    "scalers-reset": "checks.reset:scalers",
+    "attributes-restored": "checks.reset:attributes",
+    "backbone-untouched": "checks.reset:backbone",
+    "global-state-untouched": "checks.reset:global_state_untouched",
+    "memory-bounded": "checks.memory:memory_bounded",
+    "black-image": "checks.degenerate_inputs:black_image",
+    "one-pixel-image": "checks.degenerate_inputs:one_pixel_image",
+    "single-class": "checks.degenerate_inputs:single_class",
+    "nan-feature": "checks.degenerate_inputs:nan_feature",
 }
 
 
 # What a method need not pass that carries state from sample to sample on purpose.
 EPISODIC = frozenset(
     {"a-b-a", "order-independence", "batch-independence", "memory-bounded"}
-    | {name for name, where in CATALOGUE.items() if where.startswith(("restored:", "extremes:"))}
+    | {
+        name
+        for name, where in CATALOGUE.items()
+        if where.startswith(("checks.reset:", "checks.degenerate_inputs:"))
+    }
     - {"backbone-untouched", "global-state-untouched"}
 )
 
@@ -90,10 +94,10 @@ class Check:
             CheckFailed: the method has the fault that this check is made for, or cannot be run.
             UserError: the method cannot be loaded as asked: a wrong name, a missing file.
         """
-        from ttt_bench.testing.surroundings import kept
+        from ttt_bench.testing.snapshot.global_state import kept
 
         spec = registry().adapters.find(self.subject.arguments["method"]).spec
-        if spec.online and self.name in EPISODIC:
+        if spec.kind == "stream" and self.name in EPISODIC:
             return Finding("online: it carries state on purpose", skipped=True)
         module, _, function = CATALOGUE[self.name].partition(":")
         with kept():
@@ -118,7 +122,7 @@ class SharedSubject:
         Raises:
             UserError: one of them cannot be had.
         """
-        from ttt_bench.testing.subject import Subject
+        from ttt_bench.testing.method import Subject
 
         return Subject(**self.arguments)
 
@@ -128,10 +132,11 @@ def adapter_checks(
     *,
     backbone: str | None = None,
     dataset: str = "cifar10-c-mini",
-    overrides: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     samples: int = 5,
     data_root: Path | None = None,
     device: str = "auto",
+    weights: Path | None = None,
 ) -> list[Check]:
     """Every check of a method, for `pytest.mark.parametrize`.
 
@@ -140,10 +145,11 @@ def adapter_checks(
     Args:
         method: its registered name.
         backbone: None for the dataset's default for the method's family.
-        overrides: fields of the method's configuration.
+        settings: fields of the method's configuration.
         samples: how many of the dataset are taken, spread over its conditions; at least 3.
         data_root: where datasets are looked for.
         device: auto, cpu, cuda or mps.
+        weights: a file of weights for the named backbone.
 
     Raises:
         UserError: there is no such method, dataset or backbone, or too few samples.
@@ -160,7 +166,8 @@ def adapter_checks(
             "method": method,
             "backbone": backbone,
             "dataset": dataset,
-            "overrides": dict(overrides or {}),
+            "settings": dict(settings or {}),
+            "weights": weights,
             "samples": samples,
             "data_root": data_root,
             "device": device,

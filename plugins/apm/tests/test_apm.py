@@ -8,11 +8,12 @@ from ttt_bench_apm.codes import axis_code
 from ttt_bench_apm.network import Network, Sizes
 
 from tests.oracles.apm import PlainAPM, sine_code, stacked, train_step
-from ttt_bench.adapter import Sample, Stream, Task
+from ttt_bench.api.sample import Sample, SampleRNG
+from ttt_bench.api.task import Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine.config import resolve_config
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.plugins import registry
+from ttt_bench.registry import registry
+from ttt_bench.runner.settings import resolve_config
 
 CPU = torch.device("cpu")
 
@@ -131,9 +132,9 @@ def test_codes():
 def test_drawn_weights_are_normal_and_a_samples_own():
     sizes = SIZES[0]
     network = Network(sizes, CPU)
-    streams = [Stream(0, sample) for sample in ("a", "b")]
-    weights = network.draw([stream.torch("weights") for stream in streams], 0.01, CPU)
-    alone = network.draw([streams[1].torch("weights")], 0.01, CPU)
+    rngs = [SampleRNG(0, sample) for sample in ("a", "b")]
+    weights = network.draw([rng.torch("weights") for stream in rngs], 0.01, CPU)
+    alone = network.draw([rngs[1].torch("weights")], 0.01, CPU)
     for name, shape in sizes.shapes().items():
         assert weights[name].shape == (2, *shape)
         assert torch.equal(weights[name][1], alone[name][0])
@@ -147,7 +148,7 @@ def test_drawn_weights_are_normal_and_a_samples_own():
 def task() -> Task:
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
-    return Task(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    return Task(backbone, dataset.classes)
 
 
 @pytest.fixture(scope="module")
@@ -159,24 +160,24 @@ def samples() -> list[Sample]:
 def test_more_steps_come_nearer_to_the_teacher(task: Task, samples: list[Sample]):
     adapter = APM(APMConfig(**tiny_config(steps=60, lr=1e-3)))
     adapter.setup(task)
-    streams = [Stream(0, sample.id) for sample in samples]
-    predictions = adapter.adapt(samples, streams)
+    rngs = [SampleRNG(0, sample.id) for sample in samples]
+    predictions = adapter.adapt(samples, rngs)
     teacher = task.logits(task.encode_image(samples))
     for prediction, logits in zip(predictions, teacher, strict=True):
-        assert prediction.steps is not None
-        distances = (prediction.steps - logits).abs().mean(dim=1)
-        assert prediction.steps.shape == (60, 10)
+        assert prediction.step_logits is not None
+        distances = (prediction.step_logits - logits).abs().mean(dim=1)
+        assert prediction.step_logits.shape == (60, 10)
         assert distances[-1] < 0.5 * distances[0]
-        assert torch.equal(prediction.steps[-1], prediction.logits)
+        assert torch.equal(prediction.step_logits[-1], prediction.logits)
 
 
 def test_adapting_twice_gives_the_same(task: Task, samples: list[Sample]):
     adapter = APM(APMConfig(**tiny_config()))
     adapter.setup(task)
-    streams = [Stream(0, sample.id) for sample in samples]
-    first = adapter.adapt(samples[:1], streams[:1])
-    adapter.adapt(samples[1:], streams[1:])
-    again = adapter.adapt(samples[:1], streams[:1])
+    rngs = [SampleRNG(0, sample.id) for sample in samples]
+    first = adapter.adapt(samples[:1], rngs[:1])
+    adapter.adapt(samples[1:], rngs[1:])
+    again = adapter.adapt(samples[:1], rngs[:1])
     assert torch.equal(first[0].logits, again[0].logits)
 
 

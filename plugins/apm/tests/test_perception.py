@@ -173,13 +173,13 @@ def test_the_authors_checkpoint_loads_by_its_own_names(tmp_path: Path):
 def test_own_checkpoints_keep_sizes_and_origin(tmp_path: Path):
     network = network_of(SIZES[1], 1)
     mean = torch.ones(3, 3, SIZES[1].features)
-    save_field(tmp_path / "m.pth", network, {"teacher": "tiny-clip"}, mean)
+    save_field(tmp_path / "m.pth", network, {"frozen": "tiny-clip"}, mean)
     loaded = load_field(tmp_path / "m.pth")
     grid = lattice(SIZES[1].grid, 5)
     some = torch.rand(25, SIZES[1].features)
     torch.testing.assert_close(loaded.less_mean(some, grid), some - 1)
     assert loaded.network.sizes == SIZES[1]
-    assert loaded.about == {"teacher": "tiny-clip"}
+    assert loaded.about == {"frozen": "tiny-clip"}
     assert loaded.unused == ()
 
 

@@ -86,7 +86,7 @@ def test_train_writes_a_model_that_the_commands_use(ttt, photographs: Path):
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert lines[-1]["feature"] < lines[0]["feature"]
     trained = load_field(Path("m/model.pth"))
-    assert trained.about["teacher"] == "tiny-clip"
+    assert trained.about["frozen"] == "tiny-clip"
     assert trained.mean_field is not None
     assert trained.mean_field.shape == (8, 8, 128)
     code, out, err = ttt("apm", "features", photographs / "0" / "2.png", "-c", "m/model.pth")

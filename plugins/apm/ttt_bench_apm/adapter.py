@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, Stream, Task, UserError
+from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, SampleRNG, Task, UserError
 from ttt_bench_apm.network import Network, Sizes, Weights
 
 # Parameters in one stack. Small networks gain from company (fewer, larger kernels); one network of
@@ -67,7 +67,7 @@ class APM(Adapter[APMConfig]):
         )
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         targets = self.task.encode_image(samples)
         images = self.task.pixels(samples, self.config.image_size)
         parameters = sum(torch.Size(s).numel() for s in self.network.sizes.shapes().values())
@@ -75,14 +75,14 @@ class APM(Adapter[APMConfig]):
         predictions = []
         for at in range(0, len(samples), stack):
             part = slice(at, at + stack)
-            generators = [stream.torch("weights") for stream in streams[part]]
+            generators = [rng.torch("weights") for rng in rngs[part]]
             weights = self.network.draw(generators, self.config.init_std, self.task.device)
             trajectory = fit(self.network, weights, images[part], targets[part], self.config)
             for features, target in zip(trajectory[:, 1:], targets[part], strict=True):
                 steps = self.task.logits(features)
                 # A network drawn at random says nothing yet: what is adapted is the teacher.
                 teacher = self.task.logits(target)
-                predictions.append(Prediction(steps[-1], steps, unadapted=teacher))
+                predictions.append(Prediction(steps[-1], steps, unadapted_logits=teacher))
         return predictions
 
 

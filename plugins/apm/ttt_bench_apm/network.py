@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench import stacked_product
+from ttt_bench import batch_invariant_matmul
 from ttt_bench_apm.codes import axis_code
 
 Weights = Mapping[str, Tensor]
@@ -112,8 +112,8 @@ class Network:
         # A lone vector stands in front of its matrix and is no transposed view, here or on the way
         # back: else a stack of one sample takes another kernel, which rounds in another way.
         shared = torch.bmm(trigger, weights["fc1_trigger"].mT)[:, 0] + weights["fc1_bias"]
-        rows = stacked_product(weights["fc1_row"], code)
-        columns = stacked_product(weights["fc1_column"], code)
+        rows = batch_invariant_matmul(weights["fc1_row"], code)
+        columns = batch_invariant_matmul(weights["fc1_column"], code)
         # The large sums are not needed once rectified: in place.
         first = ((shared[:, :, None] + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
         second = torch.baddbmm(weights["fc2_bias"][:, :, None], weights["fc2"], first).relu_()
@@ -132,7 +132,7 @@ class Network:
         hidden = self.hidden(weights, images)
         if not self.sizes.heads:
             mean = hidden.mean(dim=2)[:, None]
-            return stacked_product(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
+            return batch_invariant_matmul(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
         return self._attend(weights, hidden)
 
     def _feature(
@@ -147,15 +147,15 @@ class Network:
         batch, size = len(hidden), self.sizes.features
         half, width = size // 2, size // heads
 
-        query = stacked_product(weights["query"][:, None], weights["to_query"].mT)[:, 0]
+        query = batch_invariant_matmul(weights["query"][:, None], weights["to_query"].mT)[:, 0]
         query = (query + weights["to_query_bias"]) / width**0.5
         # One vector per head scores a location's feature, another its hidden layer.
         key = weights["to_key"].view(batch * heads, width, size)
-        for_feature = stacked_product(query.reshape(batch * heads, 1, width), key)
+        for_feature = batch_invariant_matmul(query.reshape(batch * heads, 1, width), key)
         for_feature = for_feature.view(batch, heads, size)
         for_hidden = torch.bmm(for_feature, weights["head"])
-        by_column = stacked_product(for_feature[..., :half], code.T)
-        by_row = stacked_product(for_feature[..., half:], code.T)
+        by_column = batch_invariant_matmul(for_feature[..., :half], code.T)
+        by_row = batch_invariant_matmul(for_feature[..., half:], code.T)
         positions = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
         attention = (torch.bmm(for_hidden, hidden) + positions).softmax(dim=2)
 
@@ -163,11 +163,11 @@ class Network:
         on_grid = attention.view(batch, heads, grid, grid)
         of_column, of_row = on_grid.sum(dim=2), on_grid.sum(dim=3)
         seen_code = torch.cat(
-            [stacked_product(of_column, code), stacked_product(of_row, code)], dim=2
+            [batch_invariant_matmul(of_column, code), batch_invariant_matmul(of_row, code)], dim=2
         )
         averaged = torch.bmm(hidden, attention.mT)
         seen = self._feature(weights, averaged).mT + seen_code
         value = weights["to_value"].view(batch * heads, width, size)
-        pooled = stacked_product(seen.reshape(batch * heads, 1, size), value.mT)
+        pooled = batch_invariant_matmul(seen.reshape(batch * heads, 1, size), value.mT)
         pooled = pooled.reshape(batch, 1, size) + weights["to_value_bias"][:, None]
-        return stacked_product(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]
+        return batch_invariant_matmul(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]

@@ -16,8 +16,16 @@ from ttt_bench_tpt.tuning import entropy, entropy_of_mean, select_confident, tun
 from ttt_bench_tpt.views import make_views
 
 from tests.same import same
-from ttt_bench import Sample, Stream, Task, UserError, load_backbone, load_dataset, stacked_product
-from ttt_bench.records import RunFolder
+from ttt_bench import (
+    Sample,
+    SampleRNG,
+    Task,
+    UserError,
+    batch_invariant_matmul,
+    load_backbone,
+    load_dataset,
+)
+from ttt_bench.runs.folder import RunFolder
 
 NAMES = ["cat", "great white shark", "CD player", "school_bus"]
 METHODS = ("tpt", "tpt-coop", "tpt-cocoop", "coop", "cocoop")
@@ -31,7 +39,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def task(tiny) -> Task:
     dataset = load_dataset("cifar10-c-mini")
-    return Task(tiny, dataset.class_names, dataset.prompt, dataset.templates)
+    return Task(tiny, dataset.classes)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +90,14 @@ def test_gradient_of_the_context_is_the_plain_one(towers):
 
 
 def test_stacked_contexts_share_nothing_not_even_rounding(tiny):
-    names = load_dataset("cifar10-c-mini").class_names
+    names = load_dataset("cifar10-c-mini").classes.names
     texts = ClassTexts(tiny.model, tiny.tokenizer, names, 4)
     generator = torch.Generator().manual_seed(0)
     contexts = 0.1 * torch.randn(5, 4, texts.width, generator=generator)
     views = F.normalize(torch.randn(5, 16, 128, generator=generator), dim=2)
 
     def logits(context, features):
-        return 20 * stacked_product(features, texts(context).mT)
+        return 20 * batch_invariant_matmul(features, texts(context).mT)
 
     together = tune(logits, contexts, views, steps=3, lr=5e-3, share=0.25)
     for size in (1, 2):
@@ -105,11 +113,11 @@ def test_stacked_product_is_a_samples_own(rows: int, columns: int):
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(7, rows, 64, generator=generator)
     for right in (torch.randn(7, 64, columns), torch.randn(64, columns)):
-        together = stacked_product(left, right)
+        together = batch_invariant_matmul(left, right)
         torch.testing.assert_close(together, left @ right, rtol=1e-4, atol=1e-5)
         for at in range(7):
             own = right[at : at + 1] if right.ndim == 3 else right
-            assert torch.equal(stacked_product(left[at : at + 1], own)[0], together[at])
+            assert torch.equal(batch_invariant_matmul(left[at : at + 1], own)[0], together[at])
 
 
 def test_loss_is_the_entropy_of_the_mean():
@@ -126,7 +134,7 @@ def test_confident_views_are_those_of_lowest_entropy():
 
 
 def test_tuning_lowers_the_entropy(task: Task, tiny):
-    texts = ClassTexts(tiny.model, tiny.tokenizer, task.class_names, 4)
+    texts = ClassTexts(tiny.model, tiny.tokenizer, task.classes.names, 4)
     start = first_context(tiny.model, tiny.tokenizer, "a photo of a")[None]
     views = F.normalize(torch.randn(1, 20, 128, generator=torch.Generator().manual_seed(2)), dim=2)
 
@@ -142,10 +150,10 @@ def test_tuning_lowers_the_entropy(task: Task, tiny):
 @pytest.mark.parametrize("augmix", [False, True])
 def test_views_are_a_samples_own(task: Task, samples: list[Sample], augmix: bool):
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
-    first = make_views(task, samples[0], Stream(0, "s0"), 8, augmix)
-    make_views(task, samples[1], Stream(0, "s1"), 8, augmix)
-    again = make_views(task, samples[0], Stream(0, "s0"), 8, augmix)
-    other = make_views(task, samples[0], Stream(1, "s0"), 8, augmix)
+    first = make_views(task, samples[0], SampleRNG(0, "s0"), 8, augmix)
+    make_views(task, samples[1], SampleRNG(0, "s1"), 8, augmix)
+    again = make_views(task, samples[0], SampleRNG(0, "s0"), 8, augmix)
+    other = make_views(task, samples[0], SampleRNG(1, "s0"), 8, augmix)
     assert torch.equal(first, again)
     assert torch.equal(first[0], task.backbone.preprocess(samples[0].image))
     assert not torch.equal(first[1:], other[1:])

@@ -12,13 +12,14 @@ from typing_extensions import override
 from ttt_bench import (
     Adapter,
     AdapterConfig,
+    DualEncoder,
     Prediction,
     Sample,
-    Stream,
+    SampleRNG,
     Task,
     UserError,
+    batch_invariant_matmul,
     file_hash,
-    stacked_product,
 )
 from ttt_bench_tpt.checkpoints import Prompt, find, load_prompt
 from ttt_bench_tpt.text import ClassTexts, first_context
@@ -78,11 +79,11 @@ class PromptAdapter(Adapter[Any]):
         Raises:
             UserError: the context's tokens are of another width than the text tower's.
         """
-        backbone: Any = self.task.backbone
+        backbone = self.task.require(DualEncoder)
         self.texts = ClassTexts(
-            backbone.model, backbone.tokenizer, self.task.class_names, len(context)
+            backbone.model, backbone.tokenizer, self.task.classes.names, len(context)
         )
-        self.scale = backbone.model.logit_scale.exp()
+        self.scale = backbone.logit_scale
         if context.shape[1] != self.texts.width:
             raise UserError(
                 f"{self.config.checkpoint}: its context tokens have width {context.shape[1]}, the "
@@ -97,7 +98,7 @@ class PromptAdapter(Adapter[Any]):
         features: Float[Tensor, "samples views dim"],
     ) -> Float[Tensor, "samples views classes"]:
         """Scaled cosine of unit image features to every class under each sample's context."""
-        return self.scale * stacked_product(features, self.texts(context).mT)
+        return self.scale * batch_invariant_matmul(features, self.texts(context).mT)
 
     def learned_prompt(self, conditional: bool) -> Prompt:
         """The prompt of the configuration's checkpoint."""
@@ -122,7 +123,7 @@ class TPT(PromptAdapter):
 
     def first_context(self) -> Float[Tensor, "tokens width"]:
         """Token embeddings of the configuration's words."""
-        backbone: Any = self.task.backbone
+        backbone = self.task.require(DualEncoder)
         return first_context(backbone.model, backbone.tokenizer, self.config.context)
 
     def contexts(
@@ -132,11 +133,11 @@ class TPT(PromptAdapter):
         return self.start.expand(len(features), -1, -1)
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         config, predictions = self.config, []
         augmix = self.task.augmix if config.augmix is None else config.augmix
         for at in range(0, len(samples), self.stack):
-            pairs = list(zip(samples, streams, strict=True))[at : at + self.stack]
+            pairs = list(zip(samples, rngs, strict=True))[at : at + self.stack]
             features = torch.stack(
                 [
                     self.task.encode_views(make_views(self.task, *pair, config.views, augmix))
@@ -146,7 +147,7 @@ class TPT(PromptAdapter):
             unit = torch.nn.functional.normalize(features, dim=2)
             start = self.contexts(features[:, 0])
             _, steps = tune(self.logits, start, unit, config.steps, config.lr, config.selection)
-            predictions += [Prediction(own[-1], own[1:], unadapted=own[0]) for own in steps]
+            predictions += [Prediction(own[-1], own[1:], unadapted_logits=own[0]) for own in steps]
         return predictions
 
 
@@ -196,7 +197,7 @@ class CoOp(PromptAdapter):
         self.text = self.texts(context[None])[0]
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         features = torch.nn.functional.normalize(self.task.encode_image(samples), dim=1)
         return [Prediction(self.scale * self.text @ feature) for feature in features]
 
@@ -214,7 +215,7 @@ class CoCoOp(PromptAdapter):
 
     @override
     @torch.no_grad()
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         unit = torch.nn.functional.normalize(self.task.encode_image(samples), dim=1)
         predictions = []
         for features in unit.split(self.stack):

@@ -73,13 +73,21 @@ def _train(
     output: Path,
     epochs: int,
 ) -> None:
-    from ttt_bench import default_backbone, load_backbone, load_dataset
+    from ttt_bench import (
+        DualEncoder,
+        UserError,
+        default_backbone,
+        load_backbone,
+        load_dataset,
+    )
     from ttt_bench_tpt.checkpoints import save_prompt
     from ttt_bench_tpt.training import learn
 
     data = load_dataset(dataset, data_root)
     name = backbone or default_backbone(dataset)
     model = load_backbone(name)
+    if not isinstance(model, DualEncoder):
+        raise UserError(f"{name} has no text tower; see `ttt-bench list backbones`")
 
     def report(epoch: int, loss: float) -> None:
         click.echo(f"epoch {epoch}/{epochs}  loss {loss:.4f}", err=True)

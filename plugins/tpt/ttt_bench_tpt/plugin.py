@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ttt_bench import AdapterSpec, Capability, hookimpl
+from ttt_bench import AdapterSpec, hookimpl
 
 if TYPE_CHECKING:
     import click
@@ -16,7 +16,7 @@ SHOTS = "the prompt was learned on labelled training images"
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
     """TPT, the prompt learners, and TPT from what they learned."""
-    needs: frozenset[Capability] = frozenset({"image_features", "text_tower"})
+    needs = frozenset({"DualEncoder"})
     coop = {"tiny-clip": {"checkpoint": "tiny-clip-coop.pt"}}
     cocoop = {"tiny-clip": {"checkpoint": "tiny-clip-cocoop.pt"}}
     return [

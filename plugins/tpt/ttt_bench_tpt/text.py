@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from ttt_bench import UserError, stacked_product
+from ttt_bench import UserError, batch_invariant_matmul
 
 # A ResidualAttentionBlock; torch types what modules hold as "tensor or module", so: anything.
 Block = Any
@@ -183,7 +183,7 @@ def linear(
     bias: Float[Tensor, " out"] | None,
 ) -> Float[Tensor, "samples tokens out"]:
     """A linear layer as one product per sample, each of the same shape."""
-    product = stacked_product(tokens, weight.T)
+    product = batch_invariant_matmul(tokens, weight.T)
     return product if bias is None else product + bias
 
 
@@ -196,9 +196,9 @@ def attend(
     """Attention in stacked products; the fused kernel rounds by the size of the batch."""
     stack = query.shape[:2]
     scaled = query.flatten(0, 1) / query.shape[3] ** 0.5
-    scores = stacked_product(scaled, key.flatten(0, 1).mT).unflatten(0, stack)
+    scores = batch_invariant_matmul(scaled, key.flatten(0, 1).mT).unflatten(0, stack)
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=3)
-    return stacked_product(weights.flatten(0, 1), value.flatten(0, 1)).unflatten(0, stack)
+    return batch_invariant_matmul(weights.flatten(0, 1), value.flatten(0, 1)).unflatten(0, stack)
 
 
 def _merge(heads: Tensor) -> Tensor:

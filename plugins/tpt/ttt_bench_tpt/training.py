@@ -1,7 +1,6 @@
 """Learning a prompt from a few labelled images: CoOp's recipe, and CoCoOp's."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 
-from ttt_bench import Backbone, Dataset, UserError
+from ttt_bench import Backbone, Dataset, DualEncoder, UserError
 from ttt_bench_tpt.checkpoints import MetaNet, Prompt
 from ttt_bench_tpt.text import ClassTexts, first_context
 
@@ -31,7 +30,7 @@ def choose_shots(dataset: Dataset, shots: int, seed: int) -> list[int]:
     rng = np.random.default_rng(seed)
     labels = np.array([entry.label for entry in dataset.training])
     chosen: list[int] = []
-    for label, name in enumerate(dataset.class_names):
+    for label, name in enumerate(dataset.classes.names):
         own = np.flatnonzero(labels == label)
         if len(own) < shots:
             raise UserError(
@@ -44,7 +43,7 @@ def choose_shots(dataset: Dataset, shots: int, seed: int) -> list[int]:
 
 def learn(
     dataset: Dataset,
-    backbone: Backbone,
+    backbone: DualEncoder,
     shots: int,
     seed: int,
     epochs: int,
@@ -61,10 +60,9 @@ def learn(
 
     Source: Zhou et al. 2022a, section 4; Zhou et al. 2022b, section 4.1.
     """
-    model: Any = backbone.model
-    tokenizer: Any = getattr(backbone, "tokenizer", None)
+    model, tokenizer = backbone.model, backbone.tokenizer
     start = first_context(model, tokenizer, WORDS)
-    texts = ClassTexts(model, tokenizer, dataset.class_names, len(start))
+    texts = ClassTexts(model, tokenizer, dataset.classes.names, len(start))
     chosen = choose_shots(dataset, shots, seed)
     images = [dataset.open_training(index) for index in chosen]
     labels = torch.tensor([dataset.training[i].label for i in chosen], device=backbone.device)
@@ -89,7 +87,7 @@ def learn(
                 contexts = prompt.context[None]
                 if conditional:
                     contexts = prompt.conditioned_on(features)
-                scale = model.logit_scale.exp()
+                scale = backbone.logit_scale
                 text = texts(contexts).expand(len(features), -1, -1)
                 logits = scale * torch.bmm(text, features[:, :, None])[:, :, 0]
                 loss = F.cross_entropy(logits, labels[rows])

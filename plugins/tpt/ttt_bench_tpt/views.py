@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 
-from ttt_bench import Backbone, Sample, Stream, Task
+from ttt_bench import Backbone, Sample, SampleRNG, Task
 
 CHAINS = 3
 DEEPEST = 3
@@ -15,7 +15,7 @@ SEVERITY = 1
 
 
 def make_views(
-    task: Task, sample: Sample, stream: Stream, count: int, augmix: bool
+    task: Task, sample: Sample, rng: SampleRNG, count: int, augmix: bool
 ) -> Float[Tensor, "views 3 side side"]:
     """View 0 is the plain image through the backbone's transform, the others are random.
 
@@ -23,14 +23,14 @@ def make_views(
     """
     backbone = task.backbone
     crop = Compose([RandomResizedCrop(backbone.image_size), RandomHorizontalFlip()])
-    rng = stream.numpy("augmix")
+    generator = rng.numpy("augmix")
     views = [backbone.preprocess(sample.image)]
     # torchvision draws from the global generator: lend it the sample's numbers, then give it back.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream.torch("views").initial_seed())
+        torch.manual_seed(rng.torch("views").initial_seed())
         for _ in range(count - 1):
             view = crop(sample.image)
-            views.append(mix(view, backbone, rng) if augmix else backbone.preprocess(view))
+            views.append(mix(view, backbone, generator) if augmix else backbone.preprocess(view))
     return torch.stack(views).to(task.device)
 
 

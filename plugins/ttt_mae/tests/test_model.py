@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from ttt_bench_ttt_mae import files
 from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, encoder_of, head, read, save
-from ttt_bench_ttt_mae.model import LinearHead, MaskedAutoencoder, Sizes, Tower, ViTHead
+from ttt_bench_ttt_mae.model import LinearHead, MAENetwork, Sizes, Tower, ViTHead
 from ttt_bench_ttt_mae.recipes import SIZES
 from ttt_bench_ttt_mae.tuning import classify, learned, tune
 
@@ -28,7 +28,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def model(state) -> MaskedAutoencoder:
+def model(state) -> MAENetwork:
     return autoencoder(Checkpoint(Path("state"), state, HEADS))
 
 
@@ -123,7 +123,7 @@ def test_the_authors_files_load_by_their_keys(tmp_path, state, model, vit_head, 
 
 def test_released_sizes_are_recognised_without_being_told():
     with torch.device("meta"):
-        large = MaskedAutoencoder(SIZES["large"])
+        large = MAENetwork(SIZES["large"])
         tower = Tower(768, 12, 12)
         classifier = ViTHead(1024, 14, tower, 1000)
     state = {**large.state_dict()}

@@ -8,7 +8,7 @@ import torch
 from ttt_bench_ttt_mae.files import EMBEDDED
 
 from tests.same import same
-from ttt_bench import Sample, Stream, load_backbone
+from ttt_bench import Sample, SampleRNG, load_backbone
 
 ROWS = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
 METHODS = [part for row in ROWS for part in ("--method", row)]
@@ -57,7 +57,7 @@ def test_ttt_mae_costs_and_records_its_steps(run_json, records_of):
     )
     assert run["cost"]["parameters_updated"] == learned
     counted = json.loads((Path(run["path"]) / "cost.json").read_text())
-    per_sample = counted["flops_per_sample"]["student"]
+    per_sample = counted["flops_per_sample"]["adapted"]
     # Frozen decoder: the way back costs less than twice the way forward, and more than once.
     assert per_sample["forward"] < per_sample["backward"] + per_sample["forward"] / 2
     assert per_sample["backward"] < 2 * per_sample["forward"]
@@ -70,16 +70,17 @@ def test_a_sample_is_adapted_the_same_before_and_after_another():
 
     dataset, backbone = load_dataset("cifar10-c-mini"), load_backbone("tiny-mae", "cpu")
     adapter = TTTMAE(TTTMAEConfig(steps=3, copies=4, checkpoint="tiny-mae-vit-probe.pth"))
-    adapter.setup(Task(backbone, dataset.class_names, dataset.prompt, dataset.templates))
+    adapter.setup(Task(backbone, dataset.classes))
     before = backbone.weights_hash()
     first, other = (Sample(f"s{i}", dataset.open(i)) for i in range(2))
     steps = [
-        adapter.adapt([sample], [Stream(0, sample.id)])[0].steps for sample in (first, other, first)
+        adapter.adapt([sample], [SampleRNG(0, sample.id)])[0].steps
+        for sample in (first, other, first)
     ]
     assert torch.equal(steps[0], steps[2])
     assert not torch.equal(steps[0], steps[1])
     assert backbone.weights_hash() == before
-    elsewhere = adapter.adapt([first], [Stream(1, first.id)])[0].steps
+    elsewhere = adapter.adapt([first], [SampleRNG(1, first.id)])[0].steps
     assert not torch.equal(steps[0], elsewhere)
 
 

@@ -8,10 +8,20 @@ import torch
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, Stream, Task, UserError, file_hash
+from ttt_bench import (
+    Adapter,
+    AdapterConfig,
+    Prediction,
+    Sample,
+    SampleRNG,
+    Task,
+    UserError,
+    file_hash,
+)
+from ttt_bench_ttt_mae.backbone import MAEBackbone
 from ttt_bench_ttt_mae.checkpoints import Checkpoint, encoder_of, head, read
 from ttt_bench_ttt_mae.files import locate
-from ttt_bench_ttt_mae.model import MaskedAutoencoder
+from ttt_bench_ttt_mae.model import MAENetwork
 from ttt_bench_ttt_mae.tuning import MakeOptimizer, classify, tune
 
 
@@ -44,7 +54,7 @@ class ViTProbe(Adapter[Any]):
     """`vit-probe`: a head trained on the frozen encoder; the model TTT-MAE starts from."""
 
     Config = HeadFile
-    uses_rule = False
+    uses_backbone_classifier = False
     recipe: ClassVar[str] = "vit-probe"
 
     @override
@@ -52,11 +62,10 @@ class ViTProbe(Adapter[Any]):
         super().setup(task)
         checkpoint = self.read_checkpoint()
         self.check_start(checkpoint, task)
-        backbone = task.backbone.model
-        assert isinstance(backbone, MaskedAutoencoder)
-        self.model = self.encoder(checkpoint, backbone).to(task.device)
+        network = task.require(MAEBackbone).network
+        self.model = self.encoder(checkpoint, network).to(task.device)
         self.head = head(checkpoint, self.model).to(task.device)
-        self.outputs = task.head_outputs(self.head.classes)
+        self.outputs = task.classes.head_outputs("the method's", self.head.classes)
 
     def read_checkpoint(self) -> Checkpoint:
         """The file of the configuration, which must come from this row's recipe."""
@@ -80,14 +89,14 @@ class ViTProbe(Adapter[Any]):
                 "are not this backbone's; give that one with --backbone"
             )
 
-    def encoder(self, checkpoint: Checkpoint, backbone: MaskedAutoencoder) -> MaskedAutoencoder:
+    def encoder(self, checkpoint: Checkpoint, backbone: MAENetwork) -> MAENetwork:
         """The backbone's own."""
         return backbone
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
-        rule = partial(classify, self.model, self.head)
-        logits = self.task.in_fixed_groups(rule, self.task.pixels(samples))
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
+        predict = partial(classify, self.model, self.head)
+        logits = self.task.batch_invariant(predict, self.task.pixels(samples))
         return [Prediction(own) for own in logits[:, self.outputs]]
 
 
@@ -101,7 +110,7 @@ class FineTune(ViTProbe):
         """The file brings the encoder that its head was trained with."""
 
     @override
-    def encoder(self, checkpoint: Checkpoint, backbone: MaskedAutoencoder) -> MaskedAutoencoder:
+    def encoder(self, checkpoint: Checkpoint, backbone: MAENetwork) -> MAENetwork:
         """The checkpoint's, on the backbone's sizes."""
         return encoder_of(checkpoint, backbone)
 
@@ -122,20 +131,20 @@ class TTTMAE(ViTProbe):
     Config = TTTMAEConfig
 
     @override
-    def adapt(self, samples: Sequence[Sample], streams: Sequence[Stream]) -> Sequence[Prediction]:
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         config, patches = self.config, self.model.sizes.grid**2
         optimizer, predictions = make_optimizer(config), []
-        for image, stream in zip(self.task.pixels(samples), streams, strict=True):
-            draws = stream.torch("masks")
+        for image, rng in zip(self.task.pixels(samples), rngs, strict=True):
+            generator = rng.torch("masks")
             masks = (
-                torch.rand(config.copies, patches, generator=draws).to(self.task.device)
+                torch.rand(config.copies, patches, generator=generator).to(self.task.device)
                 for _ in range(config.steps)
             )
             _, logits = tune(
                 self.model, self.head, image[None], masks, optimizer, config.mask_ratio
             )
             before, *_ = steps = logits[:, self.outputs]
-            predictions.append(Prediction(steps[-1], steps[1:], unadapted=before))
+            predictions.append(Prediction(steps[-1], steps[1:], unadapted_logits=before))
         return predictions
 
 

@@ -1,7 +1,7 @@
 """Masked autoencoders as backbones: the embedded one, the published ones, and files."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,19 +13,15 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Backbone, UserError
+from ttt_bench import MaskedAutoencoder, PatchEncoder, UserError
 from ttt_bench_ttt_mae.checkpoints import autoencoder, read
 from ttt_bench_ttt_mae.files import EMBEDDED, locate
-from ttt_bench_ttt_mae.model import MaskedAutoencoder
+from ttt_bench_ttt_mae.model import MAENetwork
 from ttt_bench_ttt_mae.transform import CROP, MEAN, STD, centre
 
 
-class MaskedAutoencoderBackbone(Backbone):
-    """`mae:vit-large`, or `mae:FILE` for a checkpoint of your own: encoder and decoder, no head.
-
-    Attributes:
-        model: a `MaskedAutoencoder`.
-    """
+class MAEBackbone(MaskedAutoencoder, PatchEncoder):
+    """`mae:vit-large`, or `mae:FILE` for a checkpoint of your own: encoder and decoder, no head."""
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(locate(argument), device)
@@ -34,9 +30,14 @@ class MaskedAutoencoderBackbone(Backbone):
         checkpoint = read(path)
         self.model = autoencoder(checkpoint).to(device)
         self.device = device
-        self.feature_dim = self.model.sizes.encoder.width
-        self.image_size = self.model.sizes.image
+        self.feature_dim = self.network.sizes.encoder.width
+        self.image_size = self.network.sizes.image
         self.crop = float(checkpoint.about.get("crop", CROP))
+
+    @property
+    def network(self) -> MAENetwork:
+        """The model, as what it is."""
+        return cast(MAENetwork, self.model)
 
     @override
     def make_transform(self, size: int) -> Callable[[Image.Image], Tensor]:
@@ -52,18 +53,23 @@ class MaskedAutoencoderBackbone(Backbone):
     def encode_patches(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch rows columns dim"]:
-        model = _at_side(cast(MaskedAutoencoder, self.model), pixels.shape[-1])
+        model = _at_side(self.network, pixels.shape[-1])
         grid = model.sizes.grid
         return model(pixels)[:, 1:].unflatten(1, (grid, grid))
 
+    @property
     @override
-    def classifier(
+    def mask_grid(self) -> int:
+        return self.network.sizes.grid
+
+    @override
+    def reconstruction_loss(
         self,
-        class_names: Sequence[str],
-        templates: Sequence[str],
-        imagenet_indices: Sequence[int] | None = None,
-    ) -> Callable[[Tensor], Tensor]:
-        raise UserError("a masked autoencoder has no rule to classify by; methods bring a head")
+        images: Float[Tensor, "images 3 side side"],
+        noise: Float[Tensor, "copies patches"],
+        mask_ratio: float,
+    ) -> Float[Tensor, ""]:
+        return self.network.reconstruction_loss(images, noise, mask_ratio)
 
     @override
     def card(self) -> dict[str, Any]:
@@ -81,14 +87,14 @@ class MaskedAutoencoderBackbone(Backbone):
         }
 
 
-class TinyMae(MaskedAutoencoderBackbone):
+class TinyMAE(MAEBackbone):
     """`tiny-mae`: the embedded masked autoencoder, pretrained on CIFAR-10's training images."""
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(EMBEDDED / "tiny-mae.pth", device)
 
 
-def _at_side(model: MaskedAutoencoder, side: int) -> MaskedAutoencoder:
+def _at_side(model: MAENetwork, side: int) -> MAENetwork:
     """The model for images of a side; for another than its own, position codes are resampled.
 
     Raises:

@@ -17,7 +17,7 @@ from ttt_bench import UserError, read_checkpoint
 from ttt_bench_ttt_mae.model import (
     Head,
     LinearHead,
-    MaskedAutoencoder,
+    MAENetwork,
     Sizes,
     Tower,
     ViTHead,
@@ -113,7 +113,7 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
+def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
     """The encoder and decoder of a checkpoint such as `mae_pretrain_vit_large_full.pth`.
 
     Raises:
@@ -135,24 +135,24 @@ def autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
         encoder=checkpoint.tower("encoder", len(kernel), "blocks"),
         decoder=checkpoint.tower("decoder", mask_token.shape[-1], "decoder_blocks"),
     )
-    model = MaskedAutoencoder(sizes)
+    model = MAENetwork(sizes)
     fill(model, checkpoint.only(*ENCODER, "mask_token", "decoder_"), checkpoint.path)
     return model.eval().requires_grad_(False)
 
 
-def encoder_of(checkpoint: Checkpoint, like: MaskedAutoencoder) -> MaskedAutoencoder:
+def encoder_of(checkpoint: Checkpoint, like: MAENetwork) -> MAENetwork:
     """A model like another one, its encoder's weights from a checkpoint.
 
     Raises:
         UserError: the file's encoder is missing or of another shape.
     """
-    model = MaskedAutoencoder(like.sizes)
+    model = MAENetwork(like.sizes)
     state = {k: v for k, v in like.state_dict().items() if not k.startswith(ENCODER)}
     fill(model, {**state, **checkpoint.only(*ENCODER)}, checkpoint.path)
     return model.eval().requires_grad_(False)
 
 
-def head(checkpoint: Checkpoint, model: MaskedAutoencoder) -> Head:
+def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
     """The classification head of a checkpoint such as `prob_lr1e-3_wd.2_blk12_ep20.pth`.
 
     Raises:
@@ -203,7 +203,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str
 def save(
     path: Path,
     about: Mapping[str, Any],
-    model: MaskedAutoencoder | None = None,
+    model: MAENetwork | None = None,
     classifier: Head | None = None,
 ) -> None:
     """Write a model, a head or both under the authors' names."""

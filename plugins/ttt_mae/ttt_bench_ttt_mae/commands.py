@@ -54,9 +54,10 @@ def _options(command: Command) -> Command:
 def pretrain_command(size: str | None, **options: Any) -> None:
     """Train a masked autoencoder on images alone, by MAE's recipe (800 epochs)."""
     from ttt_bench import default_backbone
+    from ttt_bench_ttt_mae.plugin import MAE
     from ttt_bench_ttt_mae.recipes import pretrain
 
-    tiny = default_backbone(options["dataset"], "mae") == "tiny-mae"
+    tiny = default_backbone(options["dataset"], MAE) == "tiny-mae"
     size = size or ("tiny" if tiny else "large")
     dataset, schedule, folder, rest = _begin("pretrain", {"size": size}, **options)
     pretrain(dataset, size, schedule, folder, *rest)
@@ -78,16 +79,17 @@ def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) 
     joint-train  encoder, decoder and head, by labels and reconstruction
     """
     from ttt_bench import UserError, default_backbone, load_backbone
-    from ttt_bench_ttt_mae.model import MaskedAutoencoder
+    from ttt_bench_ttt_mae.backbone import MAEBackbone
+    from ttt_bench_ttt_mae.plugin import MAE
     from ttt_bench_ttt_mae.recipes import train
 
-    name = backbone or default_backbone(options["dataset"], "mae")
+    name = backbone or default_backbone(options["dataset"], MAE)
     start = load_backbone(name, "cpu")
-    if not isinstance(start.model, MaskedAutoencoder):
+    if not isinstance(start, MAEBackbone):
         raise UserError(f"{name} is no masked autoencoder; see `ttt-bench list backbones`")
     own = {"backbone": name, "backbone_weights": start.weights_hash(), "head": head}
     dataset, schedule, folder, rest = _begin(recipe, own, **options)
-    train(dataset, start.model, recipe, head, schedule, folder, *rest)
+    train(dataset, start.network, recipe, head, schedule, folder, *rest)
     use = f"--method {recipe} --backbone {name} --set {recipe}.checkpoint={folder.model}"
     click.echo(f"{folder.model}: use it with {use}")
 

@@ -48,7 +48,7 @@ class Sizes:
         return self.image // self.patch
 
 
-class MaskedAutoencoder(nn.Module):
+class MAENetwork(nn.Module):
     """MAE's encoder and decoder (He et al. 2022, arXiv 2111.06377, section 3)."""
 
     def __init__(self, sizes: Sizes) -> None:

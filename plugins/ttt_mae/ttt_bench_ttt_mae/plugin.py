@@ -2,14 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from ttt_bench import AdapterSpec, BackboneSpec, Capability, hookimpl
+from ttt_bench import AdapterSpec, BackboneFamily, BackboneSpec, hookimpl
 
 if TYPE_CHECKING:
     import click
 
 PAPER = "Gandelsman et al. 2022, Test-Time Training with Masked Autoencoders (arXiv 2209.07522)"
-GIVES: frozenset[Capability] = frozenset({"masked_autoencoder"})
-BACKBONE: frozenset[Capability] = frozenset({"masked_autoencoder", "patch_features"})
+NEEDS = frozenset({"MaskedAutoencoder"})
+GIVES = frozenset({"MaskedAutoencoder", "PatchEncoder"})
+MAE = BackboneFamily(
+    name="mae",
+    default="mae:vit-large",
+    by_dataset=dict.fromkeys(("cifar10-c-mini", "cifar10", "cifar10-c"), "tiny-mae"),
+)
 
 HEAD = "its head was trained on the labelled training set"
 WHOLE = "encoder and head were trained on the labelled training set"
@@ -30,8 +35,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             summary="a head on the frozen encoder of a masked autoencoder",
             code="ttt_bench_ttt_mae.adapters:ViTProbe",
             paper=PAPER,
-            needs=GIVES,
-            family="mae",
+            needs=NEEDS,
+            family=MAE,
             presets=PROBES,
             labelled_data=HEAD,
         ),
@@ -40,8 +45,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             summary="encoder and head trained on labels",
             code="ttt_bench_ttt_mae.adapters:FineTune",
             paper=PAPER,
-            needs=GIVES,
-            family="mae",
+            needs=NEEDS,
+            family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-fine-tune.pth"}},
             labelled_data=WHOLE,
         ),
@@ -50,8 +55,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             summary="encoder and head trained on labels and reconstruction",
             code="ttt_bench_ttt_mae.adapters:JointTrain",
             paper=PAPER,
-            needs=GIVES,
-            family="mae",
+            needs=NEEDS,
+            family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-joint-train.pth"}},
             labelled_data=WHOLE,
         ),
@@ -60,8 +65,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             summary="reconstructs each image from masked copies, then classifies it",
             code="ttt_bench_ttt_mae.adapters:TTTMAE",
             paper=PAPER,
-            needs=GIVES,
-            family="mae",
+            needs=NEEDS,
+            family=MAE,
             presets={**PROBES, "tiny-mae": {**PROBES["tiny-mae"], **FEWER_COPIES}},
             labelled_data=HEAD,
         ),
@@ -75,15 +80,15 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
         BackboneSpec(
             name="tiny-mae",
             summary="embedded masked autoencoder for 32x32 images, of CIFAR-10's training images",
-            code="ttt_bench_ttt_mae.backbone:TinyMae",
-            gives=BACKBONE,
+            code="ttt_bench_ttt_mae.backbone:TinyMAE",
+            gives=GIVES,
         ),
         BackboneSpec(
             name="mae",
             argument="vit-large|FILE",
             summary="the published MAE ViT-L as mae:vit-large, or a checkpoint file of your own",
-            code="ttt_bench_ttt_mae.backbone:MaskedAutoencoderBackbone",
-            gives=BACKBONE,
+            code="ttt_bench_ttt_mae.backbone:MAEBackbone",
+            gives=GIVES,
         ),
     ]
 

@@ -16,7 +16,7 @@ from ttt_bench_ttt_mae.checkpoints import ENCODER, save
 from ttt_bench_ttt_mae.model import (
     Head,
     LinearHead,
-    MaskedAutoencoder,
+    MAENetwork,
     Sizes,
     Tower,
     ViTHead,
@@ -71,13 +71,13 @@ DEFAULTS: Mapping[str, Defaults] = {
 class Classifier(nn.Module):
     """An autoencoder and a head, trained together or the head alone."""
 
-    def __init__(self, model: MaskedAutoencoder, head: Head) -> None:
+    def __init__(self, model: MAENetwork, head: Head) -> None:
         super().__init__()
         self.model = model
         self.head = head
 
 
-def make_head(model: MaskedAutoencoder, kind: HeadKind, classes: int) -> Head:
+def make_head(model: MAENetwork, kind: HeadKind, classes: int) -> Head:
     """A head with fresh weights: the paper's size, or tiny-mae's for 32-pixel models."""
     if kind == "linear":
         return LinearHead(model.sizes.encoder.width, classes)
@@ -85,7 +85,7 @@ def make_head(model: MaskedAutoencoder, kind: HeadKind, classes: int) -> Head:
     return ViTHead(model.sizes.encoder.width, model.sizes.grid, tower, classes)
 
 
-def pretraining_loss(model: MaskedAutoencoder) -> Loss:
+def pretraining_loss(model: MAENetwork) -> Loss:
     """Reconstruction alone; labels are not looked at."""
 
     def loss(
@@ -148,7 +148,7 @@ def pretrain(
 ) -> None:
     """Train a masked autoencoder of a named size on a dataset's training images, without labels."""
     with seeded(schedule.seed):
-        model = MaskedAutoencoder(SIZES[size]).to(device)
+        model = MAENetwork(SIZES[size]).to(device)
     images = TrainingImages(dataset, model.sizes.image, schedule.min_crop, to_pixels())
     fit(model, pretraining_loss(model), images, schedule, folder, device, workers, report)
     about = {**folder.options, "crop": 1.0 if size == "tiny" else CROP}
@@ -157,7 +157,7 @@ def pretrain(
 
 def train(
     dataset: Dataset,
-    backbone: MaskedAutoencoder,
+    backbone: MAENetwork,
     recipe: Recipe,
     head: HeadKind,
     schedule: Schedule,
@@ -169,7 +169,7 @@ def train(
     """Train a classifier on top of a masked autoencoder by a dataset's training images."""
     with seeded(schedule.seed):
         classifier = Classifier(
-            copy.deepcopy(backbone), make_head(backbone, head, len(dataset.class_names))
+            copy.deepcopy(backbone), make_head(backbone, head, len(dataset.classes))
         ).to(device)
     loss = prepare(classifier, recipe)
     images = TrainingImages(dataset, backbone.sizes.image, schedule.min_crop, to_pixels())

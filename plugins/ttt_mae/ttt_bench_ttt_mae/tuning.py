@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench_ttt_mae.model import MASK_RATIO, Head, MaskedAutoencoder
+from ttt_bench_ttt_mae.model import MASK_RATIO, Head, MAENetwork
 
 MakeOptimizer = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 
 
-def learned(model: MaskedAutoencoder) -> dict[str, nn.Parameter]:
+def learned(model: MAENetwork) -> dict[str, nn.Parameter]:
     """What test-time training changes: the encoder and the mask token, not the decoder."""
     return {
         name: parameter
@@ -22,7 +22,7 @@ def learned(model: MaskedAutoencoder) -> dict[str, nn.Parameter]:
 
 
 def tune(
-    model: MaskedAutoencoder,
+    model: MAENetwork,
     head: Head,
     image: Float[Tensor, "1 3 side side"],
     masks: Iterable[Float[Tensor, "copies patches"]],
@@ -58,7 +58,7 @@ def tune(
 
 @torch.no_grad()
 def classify(
-    model: MaskedAutoencoder, head: Head, images: Float[Tensor, "batch 3 side side"]
+    model: MAENetwork, head: Head, images: Float[Tensor, "batch 3 side side"]
 ) -> Float[Tensor, "batch classes"]:
     """The head's logits from whole images."""
     return head(model(images))

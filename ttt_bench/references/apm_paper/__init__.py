@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ttt_bench.references.tables import Publication, Table, read_table
+from ttt_bench.api.reference import Publication, Table, read_table
 
 HERE = Path(__file__).parent
 NATURAL = {

@@ -104,7 +104,7 @@ def train(
     sizes = FieldSizes(grid, patch, channels, code, layers, model.features)
     chosen = Recipe(**recipe)
     options_of_it = {
-        "teacher": teacher,
+        "frozen": teacher,
         "teacher_weights": model.backbone.weights_hash(),
         "teacher_side": model.side,
         "images": f"{len(fitting)} photographs, {len(watched)} held out",

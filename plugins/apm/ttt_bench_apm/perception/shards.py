@@ -73,7 +73,7 @@ def extract(
         UserError: a photograph cannot be read, or the cache cannot be written.
     """
     key = {
-        "teacher": teacher.name,
+        "frozen": teacher.name,
         "teacher_weights": teacher.backbone.weights_hash(),
         "teacher_side": teacher.side,
         "side": side,

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ttt_bench import Backbone, UserError
+from ttt_bench import Backbone, PatchEncoder, UserError
 
 Patches = Float[Tensor, "batch rows columns dim"]
 
@@ -27,6 +27,10 @@ class Teacher:
         Raises:
             UserError: the backbone gives no patch features, or no square grid of them at that side.
         """
+        if not isinstance(backbone, PatchEncoder):
+            raise UserError(
+                f"{name}: gives no patch features; take a backbone that does, such as tiny-clip"
+            )
         self.name = name
         self.backbone = backbone
         self.side = side or backbone.image_size

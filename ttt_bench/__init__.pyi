@@ -1,0 +1,71 @@
+# The public names, each once. `ttt_bench/__init__.py` loads them from here on first use.
+# Methods
+from .api.adapter import Adapter as Adapter
+from .api.adapter import AdapterConfig as AdapterConfig
+
+# Backbones
+from .api.backbone import Backbone as Backbone
+from .api.backbone import Classifier as Classifier
+from .api.backbone import DualEncoder as DualEncoder
+from .api.backbone import FeatureClassifier as FeatureClassifier
+from .api.backbone import MaskedAutoencoder as MaskedAutoencoder
+from .api.backbone import PatchEncoder as PatchEncoder
+from .api.backbone import Transform as Transform
+from .api.class_set import ClassSet as ClassSet
+from .api.cost import Counter as Counter
+
+# Datasets
+from .api.dataset import Dataset as Dataset
+from .api.dataset import Entry as Entry
+from .api.errors import UserError as UserError
+
+# Hooks, and what they are told
+from .api.events import Run as Run
+
+# Executors
+from .api.executor import Chunk as Chunk
+from .api.executor import Executor as Executor
+from .api.executor import Worker as Worker
+from .api.executor import WorkerSpec as WorkerSpec
+from .api.hookspecs import hookimpl as hookimpl
+from .api.on_disk import Archive as Archive
+from .api.on_disk import HowToGet as HowToGet
+from .api.on_disk import OnDisk as OnDisk
+from .api.on_disk import find_folder as find_folder
+from .api.on_disk import open_image as open_image
+from .api.records import Records as Records
+
+# References
+from .api.reference import Publication as Publication
+from .api.reference import Row as Row
+from .api.reference import Table as Table
+from .api.reference import read_table as read_table
+from .api.sample import Prediction as Prediction
+from .api.sample import Sample as Sample
+from .api.sample import SampleRNG as SampleRNG
+
+# Specs
+from .api.specs import CLIP_FAMILY as CLIP_FAMILY
+from .api.specs import AdapterSpec as AdapterSpec
+from .api.specs import BackboneFamily as BackboneFamily
+from .api.specs import BackboneSpec as BackboneSpec
+from .api.specs import DatasetSpec as DatasetSpec
+from .api.specs import ExecutorSpec as ExecutorSpec
+from .api.specs import MetricSpec as MetricSpec
+from .api.specs import ReferenceSpec as ReferenceSpec
+from .api.task import Task as Task
+
+# By name
+from .engine.loading import choose_device as choose_device
+from .engine.loading import default_backbone as default_backbone
+from .engine.loading import load_backbone as load_backbone
+from .engine.loading import load_dataset as load_dataset
+from .registry import registered as registered
+
+# Tools
+from .toolkit.atomic import atomic_write as atomic_write
+from .toolkit.batch_invariant import batch_invariant_matmul as batch_invariant_matmul
+from .toolkit.checkpoints import file_hash as file_hash
+from .toolkit.checkpoints import read_checkpoint as read_checkpoint
+from .toolkit.seeded import seeded as seeded
+from .toolkit.training_folder import TrainingFolder as TrainingFolder

@@ -1,0 +1,53 @@
+"""Adapter and AdapterConfig: what the author of a method implements."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ttt_bench.api.sample import Prediction, Sample, SampleRNG
+from ttt_bench.api.task import Task
+
+
+class AdapterConfig(BaseModel):
+    """The base of a method's configuration: the paper's values as defaults, frozen, no extras."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=AdapterConfig)
+
+
+class Adapter(ABC, Generic[ConfigT]):
+    """A method.
+
+    What `adapt` returns for a sample depends on the sample, its random generators and what `setup`
+    made. It does not depend on the other samples of the batch or on what ran before, bit for bit;
+    `batch_invariant_matmul` and `task.batch_invariant` help with rounding. Methods of kind `batch`
+    and `stream` (see `AdapterSpec`) may depend on their batch or on the samples before.
+
+    Attributes:
+        uses_backbone_classifier: whether the method classifies with `task.classifier`, which is
+            then built, or refused, before `setup`. A method with a head of its own says False.
+    """
+
+    Config: ClassVar[type[Any]] = AdapterConfig
+    uses_backbone_classifier: ClassVar[bool] = True
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    def setup(self, task: Task) -> None:
+        """Prepare for a task, once and before any sample: text features, templates of the state."""
+        self.task = task
+
+    @abstractmethod
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
+        """Predict a batch of samples, one prediction for each.
+
+        Args:
+            samples: at most `--batch-size` of them; for the kinds `batch` and `stream` a whole
+                batch of the configuration's `batch_size`, the last one of a stream perhaps smaller.
+            rngs: the random generators of each sample.
+        """

@@ -1,0 +1,143 @@
+"""What a method costs: FLOPs by phase, peak memory, parameters updated.
+
+Counted on a probe of a few samples, one at a time; the timed samples run without counters.
+
+* FLOPs are those of matrix products, convolutions and attention, two per multiply-add, by the
+  formulas of `torch.utils.flop_counter`. PyTorch's fused inference path of multi-head attention
+  would count as zero, so it is switched off while counting.
+* Memory is the largest sum of live tensor storages: the backbone's weights, what the method holds
+  between samples, and what one sample needs on top. Workspaces inside kernels are not seen.
+* Parameters updated are the distinct ones that an optimizer stepped with a gradient.
+"""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.module_tracker import ModuleTracker
+from torch.utils.weak import WeakIdKeyDictionary
+
+_phase: ContextVar[str] = ContextVar("phase", default="adapted")
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Book what is computed inside under `name` ("frozen", "adapted" or "setup")."""
+    token = _phase.set(name)
+    try:
+        yield
+    finally:
+        _phase.reset(token)
+
+
+class LiveTensors(TorchDispatchMode):
+    """Follows the bytes of every storage that an operation returns until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = WeakIdKeyDictionary()
+        self.bytes = 0
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = {id(leaf.untyped_storage()) for leaf in _tensors((args, kwargs))}
+        for leaf in _tensors(result):
+            storage = leaf.untyped_storage()
+            # A view or an in-place result lives in a storage that was there before.
+            if id(storage) in inputs or storage in self.seen:
+                continue
+            self.seen[storage] = storage.nbytes()
+            self.bytes += storage.nbytes()
+            weakref.finalize(storage, self._freed, storage.nbytes()).atexit = False
+        self.peak = max(self.peak, self.bytes)
+        return result
+
+    def _freed(self, size: int) -> None:
+        self.bytes -= size
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class Counter:
+    """Counts everything that runs inside its `with` block.
+
+    Attributes:
+        flops: by phase, then "forward" or "backward".
+        peak_bytes: of live tensors made inside, at their largest.
+        live_bytes: of those still alive.
+        parameters: numbers of elements that optimizers stepped, by parameter.
+    """
+
+    def __init__(self) -> None:
+        self.flops: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.parameters: dict[int, int] = {}
+        self._memory = LiveTensors()
+        self._tracker = ModuleTracker()
+        self._counter = FlopCounterMode(
+            display=False, custom_mapping={op: self._book(f) for op, f in flop_registry.items()}
+        )
+
+    def _book(self, formula: Callable[..., int]) -> Callable[..., int]:
+        def count(*args: Any, **kwargs: Any) -> int:
+            flops = formula(*args, **kwargs)
+            direction = "backward" if self._tracker.is_bw else "forward"
+            self.flops[_phase.get()][direction] += flops
+            return flops
+
+        count._get_raw = True  # pyright: ignore[reportFunctionMemberAccess]
+        return count
+
+    def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group in optimizer.param_groups:
+            self.parameters.update(
+                {id(p): p.numel() for p in group["params"] if p.grad is not None}
+            )
+
+    def __enter__(self) -> "Counter":
+        self._fastpath = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        self._hook = register_optimizer_step_post_hook(self._stepped)
+        self._memory.__enter__()
+        self._counter.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
+        self._memory.__exit__(*error)
+        self._hook.remove()
+        torch.backends.mha.set_fastpath_enabled(self._fastpath)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest sum of live tensor storages made inside."""
+        return self._memory.peak
+
+    @property
+    def live_bytes(self) -> int:
+        """What is still alive of them."""
+        return self._memory.bytes
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next to this means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,153 @@
+"""Specs: what a plugin declares of what it brings, by name, without importing the code.
+
+A spec names its code as "package.module:Name". The harness imports the code when it is used, so
+listing a hundred plugins imports none of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from ttt_bench.api.errors import UserError, described
+
+Kind = Literal["sample", "batch", "stream"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """The part that all specs share.
+
+    Attributes:
+        name: the name that users type.
+        summary: one line for `ttt-bench list`.
+        code: where the implementation is, as "package.module:Name".
+    """
+
+    name: str
+    summary: str
+    code: str
+
+    def load(self) -> Any:
+        """Import and return the object that `code` names.
+
+        Raises:
+            UserError: the module does not import or does not hold the name.
+        """
+        module, _, attribute = self.code.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except Exception as error:
+            raise UserError(f"{self.name}: cannot load {self.code} ({described(error)})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFamily:
+    """The backbones that a family of methods runs on when the user names none.
+
+    Attributes:
+        name: the family's name, such as "clip".
+        default: the backbone for any dataset.
+        by_dataset: the backbones for named datasets.
+    """
+
+    name: str
+    default: str
+    by_dataset: Mapping[str, str] = field(default_factory=dict)
+
+
+# tiny-clip has learned from CIFAR-10's training images, so it is no zero-shot model on `cifar10`.
+CLIP_FAMILY = BackboneFamily(
+    name="clip",
+    default="open_clip:ViT-B-16/openai",
+    by_dataset={"cifar10-c-mini": "tiny-clip"},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSpec(Spec):
+    """A method. `code` names an `Adapter` subclass.
+
+    Attributes:
+        kind: what a prediction may depend on. `sample`: the sample alone (an episodic method).
+            `batch`: the batch, which is then forgotten. `stream`: the samples before it in a
+            stream, such as a corruption or a domain; the method is set up anew for each stream. The
+            last two get batches of their configuration's `batch_size`, which the plan fixes.
+        paper: the publication of the method.
+        needs: names of the capability classes that the backbone must be, such as "DualEncoder".
+        family: the default backbones.
+        presets: configuration values for named backbones, over the class's own defaults.
+        labelled_data: the labelled data the method has learned from, "" for none.
+        known_failures: conformance checks that the method fails by design, with the reason of each;
+            `list` and every table show them.
+    """
+
+    kind: Kind = "sample"
+    paper: str = ""
+    needs: frozenset[str] = frozenset()
+    family: BackboneFamily = CLIP_FAMILY
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labelled_data: str = ""
+    known_failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec(Spec):
+    """A dataset. `code` names a `Dataset` subclass.
+
+    Attributes:
+        argument: the part after the colon in `name:ARGUMENT`, "" for a dataset that takes none, in
+            square brackets where it is optional.
+        backbones: default backbones by the name of a family of methods, in place of the family's
+            own.
+        source: where the images come from.
+        licence: the terms of use.
+        citation: the publication to cite, "" for none.
+    """
+
+    argument: str = ""
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    source: str
+    licence: str
+    citation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec(Spec):
+    """A backbone. `code` names a `Backbone` subclass.
+
+    Attributes:
+        argument: the part after the colon in `name:ARGUMENT`, "" for a backbone that takes none.
+        gives: names of the capability classes that it is, such as "DualEncoder".
+    """
+
+    argument: str = ""
+    gives: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric. `code` names a function from `Records` to a number or to numbers by group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec(Spec):
+    """A way to compute chunks. `code` names an `Executor` subclass.
+
+    Attributes:
+        argument: the part after the colon in `--executor NAME:ARGUMENT`, "" for an executor that
+            takes none, in square brackets where it is optional.
+    """
+
+    argument: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSpec(Spec):
+    """Published tables. `code` names a function that returns a `Publication`.
+
+    Attributes:
+        source: the publication.
+    """
+
+    source: str

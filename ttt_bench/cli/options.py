@@ -1,0 +1,105 @@
+"""Options of the command line: those of `run`, made from `RunConfig`, and those commands share."""
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+from annotated_types import Ge
+from typing_extensions import Doc
+
+from ttt_bench.runner.config import Option, RunConfig
+
+FormatOption = Callable[[Any], Any]
+
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="TTT_BENCH_DATA",
+    help="Folder to look for datasets in.  [env: TTT_BENCH_DATA]",
+)
+set_option = click.option(
+    "--set",
+    "set_",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a field of a method's configuration; METHOD.KEY=VALUE for one method of several. May "
+    "be repeated.",
+)
+
+
+def format_option(choices: tuple[str, ...] = ("text", "json")) -> FormatOption:
+    """Return the option `--format` with these choices, the first of them the default."""
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="Output format.",
+    )
+
+
+def config_options(*names: str) -> FormatOption:
+    """Return a decorator that adds the options of `RunConfig`, in its order.
+
+    Args:
+        names: the fields to add; all of them where none is named.
+    """
+    hints = get_type_hints(RunConfig, include_extras=True)
+    chosen = [one for one in fields(RunConfig) if one.name in names or not names]
+
+    def decorate(command: Any) -> Any:
+        for one in reversed(chosen):
+            hint = hints[one.name]
+            # `settings` has another form on the command line.
+            command = (_option(one, hint) if get_origin(hint) is Annotated else set_option)(command)
+        return command
+
+    return decorate
+
+
+def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
+    value_type, *metadata = get_args(hint)
+    details = next((item for item in metadata if isinstance(item, Option)), Option())
+    text = next(item.documentation for item in metadata if isinstance(item, Doc))
+    at_least = next((item.ge for item in metadata if isinstance(item, Ge)), None)
+    name = one.name.replace("_", "-")
+    if details.env:
+        text += f"  [env: {details.env}]"
+    if details.default:
+        text += f"  [default: {details.default}]"
+    forms = [f"--{name}", *([details.short] if details.short else [])]
+    settings: dict[str, Any] = {"help": text}
+    if value_type is bool:
+        forms = [f"--{name}/--no-{name}"]
+    else:
+        settings["type"] = _click_type(value_type, at_least, details)
+    if details.repeated:
+        settings["multiple"] = True
+    if details.env:
+        settings["envvar"] = details.env
+    if one.default is MISSING:
+        settings["required"] = True
+    elif one.default is not None:
+        settings |= {"default": one.default, "show_default": True}
+    return click.option(*forms, one.name, **settings)
+
+
+def _click_type(value_type: Any, at_least: Any, details: Option) -> Any:
+    """Return click's type for a field's, None for text."""
+    if get_origin(value_type) is Literal:
+        return click.Choice(get_args(value_type))
+    given = [part for part in get_args(value_type) if part is not NoneType]
+    kind = given[0] if given else value_type
+    if kind is Path:
+        return click.Path(
+            dir_okay=details.folder is not False,
+            file_okay=details.folder is not True,
+            path_type=Path,
+        )
+    if kind is int:
+        return click.IntRange(min=at_least)
+    return None

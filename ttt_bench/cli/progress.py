@@ -1,0 +1,151 @@
+"""Progress on standard error: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ttt_bench.api.events import Run
+from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.api.records import Records
+from ttt_bench.report.text import plain
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class ProgressBar:
+    """How far one thing is.
+
+    Attributes:
+        done: how much of it is done.
+        total: all of it, None where nobody knows.
+    """
+
+    def __init__(self, title: str, describe: Callable[["ProgressBar"], str]) -> None:
+        """Begin at nothing done.
+
+        Args:
+            title: what is in progress.
+            describe: says in words how far it is.
+        """
+        self._title = plain(title)
+        self._describe = describe
+        self._started = self._printed = time.monotonic()
+        self._before = self.done = 0
+        self.total: int | None = None
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(self._title, total=None, text="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    @property
+    def rate(self) -> float:
+        """How much was done per second since the start."""
+        return (self.done - self._before) / max(self.seconds, 1e-9)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def start_at(self, done: int, total: int | None) -> None:
+        """Say how much was done before."""
+        self._before = self.done = done
+        self.total = total
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Move the bar, or print a line every few seconds."""
+        self.done, self.total = done, total
+        self._bar.update(self._task, completed=done, total=total, text=self._describe(self))
+        now = time.monotonic()
+        if self._bar.disable and now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            self.print(self._describe(self))
+
+    def print(self, text: str) -> None:
+        """Print a line, where there is no bar."""
+        if self._bar.disable:
+            print(f"{self._title}: {text}", file=sys.stderr, flush=True)
+
+
+class RunProgress:
+    """A plugin like any other: it listens to the runs of one command."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> "RunProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar:
+            self._bar.__exit__()
+            self._bar = None
+
+    @hookimpl
+    def ttt_bench_run_started(self, run: Run) -> None:
+        """Begin a bar, or say how much there is to do."""
+        self._close()
+        self._bar = ProgressBar(f"{run.method} on {run.dataset}", _samples).__enter__()
+        self._bar.start_at(run.finished, run.n)
+        self._bar.print(
+            f"continues with {run.finished} of {run.n} samples there"
+            if run.finished
+            else f"{run.n} samples"
+        )
+
+    @hookimpl
+    def ttt_bench_chunk_finished(self, run: Run, records: Records) -> None:
+        """Move the bar."""
+        if self._bar:
+            self._bar.update(self._bar.done + len(records), run.n)
+
+    @hookimpl
+    def ttt_bench_run_finished(self, run: Run, summary: dict[str, Any]) -> None:
+        """Say how it came out."""
+        if self._bar:
+            self._bar.print(f"done, top-1 {summary['top1']:.1f} %, {self._bar.seconds:.1f} s")
+        self._close()
+
+
+def _samples(bar: ProgressBar) -> str:
+    left = ((bar.total or 0) - bar.done) / max(bar.rate, 1e-9)
+    return f"{bar.done}/{bar.total} samples, {bar.rate:.1f}/s, {left:.0f} s left"
+
+
+class TransferProgress(ProgressBar):
+    """How far a download is; called with the bytes there and the bytes of the whole file."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, _megabytes)
+
+    def __call__(self, have: int, total: int | None) -> None:
+        """Move the bar; print a line at the end."""
+        self.update(have, total)
+        if have == total:
+            self.print(_megabytes(self))
+
+
+def _megabytes(bar: ProgressBar) -> str:
+    whole = f" of {bar.total / 1e6:.1f}" if bar.total else ""
+    return f"{bar.done / 1e6:.1f}{whole} MB"

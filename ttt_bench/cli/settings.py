@@ -1,0 +1,82 @@
+"""Settings: the KEY=VALUE options of a method's configuration, and files that hold options."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from ttt_bench.api.errors import UserError, first_line, unknown
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read the values of KEY=VALUE options, each as YAML.
+
+    Raises:
+        UserError: one has no key, or its value cannot be read.
+    """
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair}: write KEY=VALUE, such as --set steps=10")
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        # YAML's own types fail in many ways: a 13th month, an empty integer, endless brackets.
+        except Exception as error:
+            raise UserError(f"--set {pair}: the value is not readable as YAML") from error
+    return settings
+
+
+def read_config_file(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    """Let a YAML file give the defaults of a command's other options.
+
+    Raises:
+        UserError: the file is not readable, or a key is no option.
+    """
+    if value is None:
+        return
+    try:
+        content = yaml.safe_load(value.read_text("utf-8")) or {}
+    # As above.
+    except Exception as error:
+        raise UserError(
+            f"{value}: not readable as YAML ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{value}: needs lines `option: value`, such as `seed: 1`")
+    options = {p.opts[0].lstrip("-"): p for p in ctx.command.params if p.name != "config"}
+    defaults: dict[str, Any] = {}
+    for key, setting in content.items():
+        if key not in options:
+            raise unknown(f"option in {value}", str(key), options)
+        name = str(options[key].name)
+        several = options[key].multiple  # pyright: ignore
+        if key == "set":
+            setting = [f"{k}={_as_json(v, value)}" for k, v in _flatten(setting, value).items()]
+        values = setting if several and isinstance(setting, list) else [setting]
+        if not all(isinstance(one, str | int | float) for one in values):
+            raise UserError(f"{value}: {key} needs plain values, not {setting!r}")
+        # As typed, so that the option itself refuses what it cannot take.
+        defaults[name] = [str(one) for one in values] if several else str(setting)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _flatten(settings: Any, file: Path) -> dict[str, Any]:
+    """Return `{apm: {steps: 10}}` and `{steps: 10}` as dotted keys."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{file}: `set` needs KEY: VALUE lines below it")
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = value if isinstance(value, Mapping) else None
+        flat |= {f"{key}.{k}": v for k, v in inner.items()} if inner else {str(key): value}
+    return flat
+
+
+def _as_json(value: Any, file: Path) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: `set` needs plain values ({first_line(error)})") from error

@@ -1,0 +1,23 @@
+"""LocalExecutor: chunks computed on this machine."""
+
+from collections.abc import Iterator, Sequence
+
+from typing_extensions import override
+
+from ttt_bench.api.executor import Chunk, Executor, Worker
+from ttt_bench.api.records import Records
+from ttt_bench.executors.processes import ProcessPool
+
+
+class LocalExecutor(Executor):
+    """`local`: in this process, or in `--workers` other processes of this machine."""
+
+    @override
+    def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
+        if self.workers is None or self.workers == 1:
+            with worker.prefetching(chunks):
+                for chunk in chunks:
+                    yield chunk, worker.run(chunk)
+        else:
+            with ProcessPool(worker.spec, min(self.workers, len(chunks))) as pool:
+                yield from pool.run_chunks(chunks)

@@ -1,0 +1,128 @@
+"""RayExecutor: chunks computed on a Ray cluster, or on this machine as one."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from typing_extensions import override
+
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.executor import Chunk, Executor, Worker, WorkerSpec
+from ttt_bench.api.records import Records
+
+# How often Ray starts a lost worker again and repeats its chunk.
+RESTARTS = 3
+PATIENCE_SECONDS = 10
+
+
+class RayExecutor(Executor):
+    """`ray` or `ray:HOST:PORT`: an actor for each worker; Ray places and replaces them."""
+
+    @override
+    def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
+        ray = _import_ray()
+        gpus = int(worker.spec.device == "cuda")
+        started = _connect(ray, self.argument, self.workers)
+        try:
+            available = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
+            number = min(self.workers or max(available, 1), len(chunks))
+            if number > available:
+                raise UserError(
+                    f"--workers {number} is more than the cluster's {available} "
+                    f"{'GPUs' if gpus else 'cores'}; give fewer, or none to take all"
+                )
+            actor = ray.remote(
+                num_cpus=1, num_gpus=gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
+            )(RemoteWorker)
+            actors = [actor.remote(worker.spec) for _ in range(number)]
+            pool = ray.util.ActorPool(actors)
+            by_number = {chunk.number: chunk for chunk in chunks}
+            # ActorPool hands out one chunk at a time to each actor, the next as one is done.
+            for done, records in pool.map_unordered(lambda a, chunk: a.run.remote(chunk), chunks):
+                yield by_number[done], records
+            ray.get([actor.verify_backbone.remote() for actor in actors])
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayActorError as error:
+            raise UserError(
+                f"Ray lost a worker {RESTARTS + 1} times ({first_line(error)}); finished chunks "
+                "are kept: the same command continues"
+            ) from error
+        finally:
+            if started:
+                ray.shutdown()
+
+
+class RemoteWorker:
+    """A worker as an actor, built by name where Ray places it."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self._worker: Worker | None = None
+
+    @property
+    def worker(self) -> Worker:
+        """The worker, built at the first call, so that its errors come from that call."""
+        if self._worker is None:
+            self._worker = self.spec.build()
+        return self._worker
+
+    def run(self, chunk: Chunk) -> tuple[int, Records]:
+        """Compute a chunk and return its number and its records."""
+        return chunk.number, self.worker.run(chunk)
+
+    def verify_backbone(self) -> None:
+        """Check that the backbone is as it was."""
+        self.worker.verify_backbone()
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.util
+    except ImportError as error:
+        raise UserError(
+            "--executor ray needs Ray: pip install 'ttt-bench[ray]', or leave --executor out"
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str, workers: int | None) -> bool:
+    """Join a cluster, or start one on this machine; return whether there was none before."""
+    if ray.is_initialized():
+        return False
+    # A benchmark sends nothing to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Hide no GPUs from this process, which holds none of Ray's.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address:
+        _require_listening(address)
+    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers}
+    try:
+        ray.init(
+            address=address or "local",
+            configure_logging=False,
+            log_to_driver=False,
+            **({} if address else local),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot join a Ray cluster at {address or 'this machine'}: {first_line(error)}; one "
+            "that asks for a token needs RAY_AUTH_MODE=token in the environment"
+        ) from error
+    return True
+
+
+def _require_listening(address: str) -> None:
+    """Refuse an address where nobody answers; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}); start one there with "
+            "`ray start --head`, or check the address in --executor ray:HOST:PORT"
+        ) from error

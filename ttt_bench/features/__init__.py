@@ -1,0 +1,1 @@
+"""Inputs of a method, sooner: decoded samples, prefetched pixels and cached backbone features."""

@@ -1,0 +1,89 @@
+"""RunConfig: what a user asks for. The command's options and the YAML keys derive from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from typing_extensions import Doc
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line needs to know of a field besides its type and its text.
+
+    Attributes:
+        short: the one-letter form, "" for none.
+        repeated: whether the option may be given several times, for one run each.
+        metavar: the placeholder for the value, "" for the type's own.
+        env: the environment variable that gives a default, "" for none.
+        default: the default in words, where the value itself says too little.
+        folder: whether a path is a folder's; None where it may be either.
+    """
+
+    short: str = ""
+    repeated: bool = False
+    metavar: str = ""
+    env: str = ""
+    default: str = ""
+    folder: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One method on one dataset, as the user asks for it.
+
+    `settings` is the option `--set KEY=VALUE`, repeated. Every other field is the option of the
+    same name with hyphens.
+    """
+
+    method: Annotated[str, Doc("Method to run. May be repeated."), Option("-m", repeated=True)]
+    dataset: Annotated[str, Doc("Dataset to run on. May be repeated."), Option("-d", repeated=True)]
+    backbone: Annotated[
+        str | None,
+        Doc("Backbone to use."),
+        Option("-b", default="the dataset's, for the method's family"),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        Doc("File of weights for --backbone, in the safetensors format or torch's."),
+        Option(folder=False),
+    ] = None
+    data_root: Annotated[
+        Path | None, Doc("Folder to look for datasets in."), Option(env="TTT_BENCH_DATA")
+    ] = None
+    limit: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Number of samples, spread evenly over the dataset's groups."),
+        Option(default="all"),
+    ] = None
+    seed: Annotated[int, Ge(0), Doc("Seed of every random draw.")] = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Doc("Device to compute on.")] = "auto"
+    batch_size: Annotated[
+        int, Ge(1), Doc("Samples that a method gets at once. Changes speed, never a prediction.")
+    ] = 16
+    loaders: Annotated[
+        int,
+        Ge(0),
+        Doc("Processes that load images ahead. Changes speed, never a prediction."),
+    ] = 0
+    feature_cache: Annotated[
+        bool, Doc("Keep the backbone's features on disk, or compute them anew.")
+    ] = True
+    executor: Annotated[
+        str, Doc("Where chunks are computed: local, ray, or ray:HOST:PORT for a cluster.")
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Worker processes, one for each GPU or core. Changes speed, never a prediction."),
+        Option(default="1 for local, all for ray"),
+    ] = None
+    output: Annotated[
+        Path | None,
+        Doc("Folder for the runs, as OUTPUT/DATASET/METHOD."),
+        Option("-o", folder=True, default="a folder for every protocol card, in ttt-bench-runs"),
+    ] = None

@@ -1,0 +1,95 @@
+"""The shape of the JSON files of a run folder, checked before anything is made of them.
+
+The files may have been edited, or sent by somebody.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from types import NoneType
+from typing import Any
+
+from ttt_bench.api.errors import UserError
+
+NUMBER = (int, float)
+TEXT_OR_NONE = (str, NoneType)
+DIRECTIONS = {"forward": NUMBER, "backward": NUMBER}
+
+# For each field its types, or the shape of what is in it. There may be more fields. `*` stands for
+# every field.
+MANIFEST = {
+    "card": {
+        "protocol": {
+            "dataset": str,
+            "samples": str,
+            "n": int,
+            "class_names": [str],
+            "limit": (int, NoneType),
+            "seed": int,
+        },
+        "method": {
+            "method": str,
+            "backbone": str,
+            "config": {},
+            "labelled_data": TEXT_OR_NONE,
+            "kind": str,
+            "known_failures": {"*": str},
+        },
+    },
+    "chunks": int,
+    "worker": {
+        "method": str,
+        "dataset": str,
+        "backbone": str,
+        "seed": int,
+        "config": {},
+        "data_root": TEXT_OR_NONE,
+    },
+    "environment": {},
+}
+COST = {
+    "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},
+    "setup_flops": {"*": NUMBER},
+    "peak_memory_bytes": NUMBER,
+    "backbone_parameters": NUMBER,
+    "parameters_updated": NUMBER,
+}
+
+
+def require_shape(value: Mapping[str, Any], shape: Mapping[str, Any], where: str) -> None:
+    """Refuse a JSON value of another shape, `MANIFEST` or `COST`.
+
+    Raises:
+        UserError: a field is missing or holds something else; the message names it.
+    """
+    field = next(_misfits(value, shape, ()), None)
+    if field is not None:
+        raise UserError(
+            f"{where}: {'.'.join(field)} is missing or not what a run writes there; restore the "
+            "file or run again"
+        )
+
+
+def _misfits(value: Any, shape: Any, at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the fields that do not fit."""
+    if isinstance(shape, Mapping):
+        if not isinstance(value, Mapping):
+            yield at
+            return
+        for name in value if "*" in shape else shape:
+            if name in value:
+                yield from _misfits(value[name], shape.get(name, shape.get("*")), (*at, name))
+            else:
+                yield (*at, name)
+    elif isinstance(shape, list):
+        if not isinstance(value, list) or not all(isinstance(item, *shape) for item in value):
+            yield at
+    elif not isinstance(value, shape) or (isinstance(value, NUMBER) and not _is_finite(value)):
+        yield at
+
+
+def _is_finite(number: int | float) -> bool:
+    try:
+        return math.isfinite(number)
+    # A whole number beyond every float.
+    except OverflowError:
+        return False

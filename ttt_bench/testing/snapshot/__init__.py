@@ -1,0 +1,1 @@
+"""Snapshots of everything a method holds, and of process-wide state."""

@@ -1,0 +1,1 @@
+"""Tools for authors of methods: checkpoints, training folders, atomic writes, seeded draws."""
