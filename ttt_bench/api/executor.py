@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ttt_bench.api.records import Records
 
@@ -25,6 +25,7 @@ class Chunk:
     batches: tuple[tuple[int, ...], ...] = ()
 
 
+@runtime_checkable
 class Worker(Protocol):
     """One method on one backbone and dataset; turns chunks into records."""
 
@@ -54,6 +55,7 @@ class Worker(Protocol):
         ...
 
 
+@runtime_checkable
 class WorkerSpec(Protocol):
     """Everything that says what a worker does, by name; it can be pickled and sent anywhere."""
 
