@@ -1,4 +1,4 @@
-"""Reading other people's weight files without running what is in them."""
+"""Checkpoints of other people, read without running what is in them."""
 
 import argparse
 import hashlib
@@ -8,38 +8,48 @@ from typing import Any
 
 import torch
 
-from ttt_bench.api.errors import UserError
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.toolkit.regular_files import require_regular
+
+# The largest published image models take 20 GB.
+LARGEST_CHECKPOINT = 64 << 30
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a file written by `torch.save` holds: tensors, plain values, dicts and lists of them.
+    """Return the content of a file that `torch.save` wrote: tensors, plain values, dicts and lists.
 
-    Nothing in the file is executed. Command-line options that a training script saved along (an
-    `argparse.Namespace`) come as such.
+    Nothing in the file is executed. The command-line options that training scripts save along come
+    as an `argparse.Namespace`.
+
+    Args:
+        path: a regular file.
 
     Raises:
-        UserError: there is no such file, or it holds anything else.
+        UserError: there is no such file, it is no regular one, or it holds anything else.
     """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path}: there is no such file; give the path of one")
+    require_regular(path, LARGEST_CHECKPOINT)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged or hostile file can fail in any way there is.
     except Exception as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
+        reason = first_line(error)
         raise UserError(f"{path}: not a checkpoint of tensors ({reason}); give another") from error
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file.
+    """Return the SHA-256 of a regular file.
+
+    Args:
+        path: a regular file.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, it is no regular one, or it cannot be read.
     """
+    require_regular(path, LARGEST_CHECKPOINT)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"checkpoint {path}: {error.strerror}; give a file") from error
+        raise UserError(f"{path}: {error.strerror}; give the path of a readable file") from error
