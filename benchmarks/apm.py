@@ -19,8 +19,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ttt_bench_apm.adapter import adam
-from ttt_bench_apm.network import Network, Sizes
+from ttt_bench_apm.methods.apm import adam
+from ttt_bench_apm.methods.apm_network import Network, Sizes
 
 from tests.oracles.apm import PlainAPM, stacked, train_step
 

@@ -30,8 +30,8 @@ def check_apm_ttt(file: Arrays) -> Pairs:
 
 def _apm_case(file: Arrays, case: str) -> Pairs:
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from ttt_bench_apm.adapter import APMConfig, fit
-    from ttt_bench_apm.network import Network, Sizes
+    from ttt_bench_apm.methods.apm import APMConfig, fit
+    from ttt_bench_apm.methods.apm_network import Network, Sizes
 
     from tests.oracles.apm import stacked
 
@@ -160,10 +160,10 @@ def check_ttt_mae(file: Arrays) -> Pairs:
 
 def check_apm_ssl(file: Arrays) -> Pairs:
     """The self-supervised APM: what it answers, between images too, and its training."""
-    from ttt_bench_apm.perception.interpolation import interpolate
-    from ttt_bench_apm.perception.locations import lattice
-    from ttt_bench_apm.perception.network import FieldSizes, PerceptionField, ask
-    from ttt_bench_apm.perception.training import average_colours, losses, optimizer_of
+    from ttt_bench_apm.self_supervised.interpolation import interpolate
+    from ttt_bench_apm.self_supervised.locations import lattice
+    from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField, ask
+    from ttt_bench_apm.self_supervised.training import average_colours, losses, optimizer_of
 
     rng = np.random.default_rng(int(file["seed"]))
     state = {}

@@ -18,7 +18,7 @@ from build_cifar10_c_mini import corrupt_one
 from cifar10 import read_train
 from imagecorruptions import get_corruption_names
 from PIL import Image
-from ttt_bench_apm.adapter import APM, APMConfig
+from ttt_bench_apm.methods.apm import APM, APMConfig
 
 from ttt_bench import Sample, SampleRNG, Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini

@@ -14,9 +14,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from ttt_bench_apm.perception.images import to_unit_range
-from ttt_bench_apm.perception.locations import lattice
-from ttt_bench_apm.perception.network import PerceptionField
+from ttt_bench_apm.self_supervised.images import to_unit_range
+from ttt_bench_apm.self_supervised.locations import lattice
+from ttt_bench_apm.self_supervised.network import PerceptionField
 
 # What the code adds to a unit of an open cell, and takes off a shut one's, in its own standard
 # deviations: it hardly ever rectifies the first, and nearly always the second.

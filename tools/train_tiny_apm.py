@@ -20,12 +20,12 @@ import torch
 from cifar10 import read_train
 from PIL import Image
 from start_tiny_apm import start
-from ttt_bench_apm.perception.checkpoints import EMBEDDED, load_field
-from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
-from ttt_bench_apm.perception.shards import Shards, extract
-from ttt_bench_apm.perception.teacher import Teacher
-from ttt_bench_apm.perception.training import Recipe, train
-from ttt_bench_apm.perception.validation import Validation
+from ttt_bench_apm.self_supervised.checkpoints import EMBEDDED, load_field
+from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
+from ttt_bench_apm.self_supervised.shards import Shards, extract
+from ttt_bench_apm.self_supervised.teacher import Teacher
+from ttt_bench_apm.self_supervised.training import Recipe, train
+from ttt_bench_apm.self_supervised.validation import Validation
 
 from ttt_bench import TrainingFolder
 from ttt_bench.engine.loading import load_backbone
@@ -63,7 +63,7 @@ def fit(shards: Shards, fitting: list[int], held_out: list[int], teacher: Teache
     some = [shards[place][0] for place in fitting[: len(fitting) // 2 : 20]]
     start(network, torch.stack(some), teacher.rows)
     options = {
-        "frozen": TEACHER,
+        "teacher": TEACHER,
         "teacher_weights": teacher.backbone.weights_hash(),
         "teacher_side": teacher.side,
         "images": "cifar10, 45,000 training images and their mirror images",

@@ -1,7 +1,7 @@
 """The self-supervised APM in its plain form: every location's query through every layer.
 
 Functions on a dictionary of tensors under the released names; the folded network of
-ttt_bench_apm.perception must agree with them.
+ttt_bench_apm.self_supervised must agree with them.
 """
 
 import torch

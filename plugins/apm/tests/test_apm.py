@@ -3,9 +3,9 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from ttt_bench_apm.adapter import APM, APMConfig, fit
-from ttt_bench_apm.codes import axis_code
-from ttt_bench_apm.network import Network, Sizes
+from ttt_bench_apm.methods.apm import APM, APMConfig, fit
+from ttt_bench_apm.methods.apm_network import Network, Sizes
+from ttt_bench_apm.position_code import axis_code
 
 from tests.oracles.apm import PlainAPM, sine_code, stacked, train_step
 from ttt_bench.api.sample import Sample, SampleRNG
@@ -133,7 +133,7 @@ def test_drawn_weights_are_normal_and_a_samples_own():
     sizes = SIZES[0]
     network = Network(sizes, CPU)
     rngs = [SampleRNG(0, sample) for sample in ("a", "b")]
-    weights = network.draw([rng.torch("weights") for stream in rngs], 0.01, CPU)
+    weights = network.draw([rng.torch("weights") for rng in rngs], 0.01, CPU)
     alone = network.draw([rngs[1].torch("weights")], 0.01, CPU)
     for name, shape in sizes.shapes().items():
         assert weights[name].shape == (2, *shape)

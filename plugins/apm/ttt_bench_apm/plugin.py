@@ -15,7 +15,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         AdapterSpec(
             name="apm",
             summary="a fresh perception network per image, fitted to one teacher feature",
-            code="ttt_bench_apm.adapter:APM",
+            code="ttt_bench_apm.methods.apm:APM",
             paper="Modi and Rawat 2024, Asynchronous Perception Machine (arXiv 2410.20535)",
             presets={
                 # A tiny teacher's own grid and layers to match, everything else as released;

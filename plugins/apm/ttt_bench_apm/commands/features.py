@@ -33,10 +33,10 @@ def features(
     """
     import numpy as np
 
-    from ttt_bench_apm.perception.drawing import save_figure
-    from ttt_bench_apm.perception.figures import features_figure, field_figure
-    from ttt_bench_apm.perception.images import square
-    from ttt_bench_apm.perception.reduction import Colours
+    from ttt_bench_apm.analysis.drawing import save_figure
+    from ttt_bench_apm.analysis.figures import features_figure, field_figure
+    from ttt_bench_apm.analysis.reduction import Colours
+    from ttt_bench_apm.self_supervised.images import square
 
     trained = options.load_trained(checkpoint, device)
     model = options.load_teacher(teacher, weights, trained, device)

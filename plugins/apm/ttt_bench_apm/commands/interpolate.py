@@ -33,10 +33,10 @@ def interpolate(
     import numpy as np
 
     from ttt_bench import UserError
-    from ttt_bench_apm.perception.drawing import save_animation, save_figure
-    from ttt_bench_apm.perception.figures import interpolation_figures
-    from ttt_bench_apm.perception.interpolation import interpolate as between
-    from ttt_bench_apm.perception.reduction import Colours
+    from ttt_bench_apm.analysis.drawing import save_animation, save_figure
+    from ttt_bench_apm.analysis.figures import interpolation_figures
+    from ttt_bench_apm.analysis.reduction import Colours
+    from ttt_bench_apm.self_supervised.interpolation import interpolate as between
 
     if image is not None and other is None:
         raise UserError("interpolate wants two photographs, or none for the embedded ones")

@@ -54,13 +54,13 @@ def islands(
     import torch
 
     from ttt_bench import UserError, choose_device, load_backbone
-    from ttt_bench_apm.network import Network, Sizes
-    from ttt_bench_apm.perception.drawing import save_animation, save_figure
-    from ttt_bench_apm.perception.figures import islands_figures
-    from ttt_bench_apm.perception.images import to_unit_range
-    from ttt_bench_apm.perception.islands import overfit
-    from ttt_bench_apm.perception.reduction import reduce_fields
-    from ttt_bench_apm.perception.subject import to_array
+    from ttt_bench_apm.analysis.drawing import save_animation, save_figure
+    from ttt_bench_apm.analysis.figures import islands_figures
+    from ttt_bench_apm.analysis.islands import overfit
+    from ttt_bench_apm.analysis.reduction import reduce_fields
+    from ttt_bench_apm.methods.apm_network import Network, Sizes
+    from ttt_bench_apm.self_supervised.images import to_unit_range
+    from ttt_bench_apm.self_supervised.photograph import to_array
 
     model = load_backbone(backbone, device, weights)
     where = torch.device(choose_device(device))

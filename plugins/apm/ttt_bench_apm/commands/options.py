@@ -9,9 +9,9 @@ import click
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ttt_bench_apm.perception.checkpoints import TrainedField
-    from ttt_bench_apm.perception.subject import Subject
-    from ttt_bench_apm.perception.teacher import Teacher
+    from ttt_bench_apm.self_supervised.checkpoints import TrainedField
+    from ttt_bench_apm.self_supervised.photograph import Subject
+    from ttt_bench_apm.self_supervised.teacher import Teacher
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 EMBEDDED_SET = "cifar10-c-mini"
@@ -54,7 +54,7 @@ def open_subject(path: Path | None, number: int = 0) -> "Image.Image":
         UserError: it cannot be read.
     """
     from ttt_bench import load_dataset
-    from ttt_bench_apm.perception.images import open_upright
+    from ttt_bench_apm.self_supervised.images import open_upright
 
     if path is not None:
         return open_upright(path)
@@ -71,7 +71,7 @@ def name_of(path: Path | None, number: int = 0) -> str:
 def load_trained(path: Path | None, device: str) -> "TrainedField":
     """A checkpoint on a device; what it holds besides is said on standard error."""
     from ttt_bench import choose_device
-    from ttt_bench_apm.perception.checkpoints import load_field
+    from ttt_bench_apm.self_supervised.checkpoints import load_field
 
     trained = load_field(path, choose_device(device))
     if trained.unused:
@@ -81,7 +81,7 @@ def load_trained(path: Path | None, device: str) -> "TrainedField":
 
 def load_subject(path: Path | None, trained: "TrainedField", number: int = 0) -> "Subject":
     """A photograph as a network sees it."""
-    from ttt_bench_apm.perception.subject import Subject
+    from ttt_bench_apm.self_supervised.photograph import Subject
 
     return Subject(open_subject(path, number), trained.network)
 
@@ -95,7 +95,7 @@ def load_teacher(
         UserError: it is not known or cannot be had, or its features have another size.
     """
     from ttt_bench import UserError, load_backbone
-    from ttt_bench_apm.perception.teacher import Teacher
+    from ttt_bench_apm.self_supervised.teacher import Teacher
 
     name = name or trained.about.get("teacher")
     if name is None:

@@ -53,9 +53,9 @@ def query(
     import torch
     import torch.nn.functional as F
 
-    from ttt_bench_apm.perception.drawing import save_figure
-    from ttt_bench_apm.perception.figures import points_figure
-    from ttt_bench_apm.perception.locations import from_fractions
+    from ttt_bench_apm.analysis.drawing import save_figure
+    from ttt_bench_apm.analysis.figures import points_figure
+    from ttt_bench_apm.self_supervised.locations import from_fractions
 
     trained = options.load_trained(checkpoint, device)
     subject, name = options.load_subject(image, trained), options.name_of(image)

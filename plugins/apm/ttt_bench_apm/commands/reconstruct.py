@@ -23,9 +23,9 @@ def reconstruct(
     """
     import numpy as np
 
-    from ttt_bench_apm.perception.drawing import save_figure
-    from ttt_bench_apm.perception.figures import reconstruction_figure
-    from ttt_bench_apm.perception.targets import average_colours
+    from ttt_bench_apm.analysis.drawing import save_figure
+    from ttt_bench_apm.analysis.figures import reconstruction_figure
+    from ttt_bench_apm.self_supervised.targets import average_colours
 
     trained = options.load_trained(checkpoint, device)
     subject = options.load_subject(image, trained)

@@ -37,9 +37,9 @@ def sweep(
     the peak of live tensors, weights included.
     """
     from ttt_bench import UserError
-    from ttt_bench_apm.perception.costs import SIDES, field_costs, teacher_costs
-    from ttt_bench_apm.perception.drawing import Panel, draw, on_grid, save_figure
-    from ttt_bench_apm.perception.figures import costs_figure
+    from ttt_bench_apm.analysis.costs import SIDES, field_costs, teacher_costs
+    from ttt_bench_apm.analysis.drawing import Panel, draw, on_grid, save_figure
+    from ttt_bench_apm.analysis.figures import costs_figure
 
     trained = options.load_trained(checkpoint, device)
     model = options.load_teacher(teacher, weights, trained, device)

@@ -76,12 +76,12 @@ def train(
     import torch
 
     from ttt_bench import TrainingFolder, UserError, choose_device, load_backbone
-    from ttt_bench_apm.perception.images import Folder
-    from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
-    from ttt_bench_apm.perception.shards import extract
-    from ttt_bench_apm.perception.teacher import Teacher
-    from ttt_bench_apm.perception.training import Recipe, split
-    from ttt_bench_apm.perception.training import train as run
+    from ttt_bench_apm.self_supervised.images import Folder
+    from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
+    from ttt_bench_apm.self_supervised.shards import extract
+    from ttt_bench_apm.self_supervised.teacher import Teacher
+    from ttt_bench_apm.self_supervised.training import Recipe, split
+    from ttt_bench_apm.self_supervised.training import train as run
 
     def report(line: str) -> None:
         click.echo(line, err=True)
@@ -104,7 +104,7 @@ def train(
     sizes = FieldSizes(grid, patch, channels, code, layers, model.features)
     chosen = Recipe(**recipe)
     options_of_it = {
-        "frozen": teacher,
+        "teacher": teacher,
         "teacher_weights": model.backbone.weights_hash(),
         "teacher_side": model.side,
         "images": f"{len(fitting)} photographs, {len(watched)} held out",

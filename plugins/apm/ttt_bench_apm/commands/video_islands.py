@@ -47,11 +47,11 @@ def video_islands(
     import torch
 
     from ttt_bench import UserError, choose_device
-    from ttt_bench_apm.perception.drawing import Panel, draw, on_grid, save_figure
-    from ttt_bench_apm.perception.images import square
-    from ttt_bench_apm.perception.reduction import reduce_fields
-    from ttt_bench_apm.perception.subject import to_array
-    from ttt_bench_apm.perception.tokens import FRAMES, VIDEO, image_tokens, video_tokens
+    from ttt_bench_apm.analysis.block_tokens import FRAMES, VIDEO, image_tokens, video_tokens
+    from ttt_bench_apm.analysis.drawing import Panel, draw, on_grid, save_figure
+    from ttt_bench_apm.analysis.reduction import reduce_fields
+    from ttt_bench_apm.self_supervised.images import square
+    from ttt_bench_apm.self_supervised.photograph import to_array
 
     if untrained and weights is not None:
         raise UserError("--untrained and --weights exclude each other; give one")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ttt_bench_apm.perception import shards as shards_module
-from ttt_bench_apm.perception import training
-from ttt_bench_apm.perception.checkpoints import load_field
-from ttt_bench_apm.perception.images import Folder, square
-from ttt_bench_apm.perception.shards import extract
-from ttt_bench_apm.perception.teacher import Teacher
-from ttt_bench_apm.perception.training import Recipe, rate, split
+from ttt_bench_apm.self_supervised import shards as shards_module
+from ttt_bench_apm.self_supervised import training
+from ttt_bench_apm.self_supervised.checkpoints import load_field
+from ttt_bench_apm.self_supervised.images import Folder, square
+from ttt_bench_apm.self_supervised.shards import extract
+from ttt_bench_apm.self_supervised.teacher import Teacher
+from ttt_bench_apm.self_supervised.training import Recipe, rate, split
 
 from ttt_bench import UserError, load_backbone
 
@@ -86,7 +86,7 @@ def test_train_writes_a_model_that_the_commands_use(ttt, photographs: Path):
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert lines[-1]["feature"] < lines[0]["feature"]
     trained = load_field(Path("m/model.pth"))
-    assert trained.about["frozen"] == "tiny-clip"
+    assert trained.about["teacher"] == "tiny-clip"
     assert trained.mean_field is not None
     assert trained.mean_field.shape == (8, 8, 128)
     code, out, err = ttt("apm", "features", photographs / "0" / "2.png", "-c", "m/model.pth")
@@ -126,8 +126,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(
 
 
 def test_the_mean_field_is_what_it_is_called(photographs: Path, teacher: Teacher, tmp_path: Path):
-    from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
-    from ttt_bench_apm.perception.validation import Validation
+    from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
+    from ttt_bench_apm.self_supervised.validation import Validation
 
     shards = extract(Folder(photographs), teacher, 16, tmp_path / "cache", lambda line: None)
     fitting, held_out = split(12, 512, seed=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, SampleRNG, Task, UserError
-from ttt_bench_apm.network import Network, Sizes, Weights
+from ttt_bench_apm.methods.apm_network import Network, Sizes, Weights
 
 # Parameters in one stack. Small networks gain from company (fewer, larger kernels); one network of
 # the released sizes fills a machine by itself, and its activations leave the cache in a stack.

@@ -16,18 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ttt_bench import TrainingFolder, UserError
-from ttt_bench_apm.perception.checkpoints import save_field
-from ttt_bench_apm.perception.images import to_unit_range
-from ttt_bench_apm.perception.locations import Locations, lattice
-from ttt_bench_apm.perception.network import PerceptionField
-from ttt_bench_apm.perception.shards import Shards
-from ttt_bench_apm.perception.targets import (
+from ttt_bench_apm.self_supervised.checkpoints import save_field
+from ttt_bench_apm.self_supervised.images import to_unit_range
+from ttt_bench_apm.self_supervised.locations import Locations, lattice
+from ttt_bench_apm.self_supervised.network import PerceptionField
+from ttt_bench_apm.self_supervised.shards import Shards
+from ttt_bench_apm.self_supervised.targets import (
     average_colours,
     colours_at,
     features_at,
     random_locations,
 )
-from ttt_bench_apm.perception.validation import Validation
+from ttt_bench_apm.self_supervised.validation import Validation
 
 Report = Callable[[str], None]
 

@@ -10,11 +10,11 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torchvision.models import video
-from ttt_bench_apm.network import Network, Sizes
-from ttt_bench_apm.perception.costs import teacher_costs
-from ttt_bench_apm.perception.islands import Islands, overfit
-from ttt_bench_apm.perception.reduction import Colours, reduce_fields
-from ttt_bench_apm.perception.teacher import Teacher
+from ttt_bench_apm.analysis.costs import teacher_costs
+from ttt_bench_apm.analysis.islands import Islands, overfit
+from ttt_bench_apm.analysis.reduction import Colours, reduce_fields
+from ttt_bench_apm.methods.apm_network import Network, Sizes
+from ttt_bench_apm.self_supervised.teacher import Teacher
 
 from ttt_bench import UserError, load_backbone
 
@@ -137,7 +137,7 @@ def test_query(apm, photograph: Path):
 
 
 def test_sweep(apm, photograph: Path, monkeypatch: pytest.MonkeyPatch):
-    from ttt_bench_apm.perception import costs
+    from ttt_bench_apm.analysis import costs
 
     monkeypatch.setattr(costs, "SIDES", (4, 7, 10, 20))
     lines, _ = apm("sweep", photograph, "--patience", 0)
@@ -170,8 +170,8 @@ def test_video_islands_on_the_embedded_model(apm):
 
 
 def test_tokens_of_an_image_mvit_are_its_blocks_own():
-    from ttt_bench_apm.perception.images import square
-    from ttt_bench_apm.perception.tokens import image_tokens
+    from ttt_bench_apm.analysis.block_tokens import image_tokens
+    from ttt_bench_apm.self_supervised.images import square
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     first, third = image_tokens("timm:test_vit", image, [1, 3], "cpu", untrained=True)
@@ -208,7 +208,7 @@ def small_video_model():
 
 
 def test_a_boring_video(apm, photograph: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from ttt_bench_apm.perception import tokens
+    from ttt_bench_apm.analysis import block_tokens as tokens
 
     weights = video.MViT_V2_S_Weights.KINETICS400_V1
     monkeypatch.setitem(tokens.VIDEO_MODELS, "mvit_v2_s", (small_video_model, weights))
@@ -245,7 +245,7 @@ def test_bad_input_is_one_line(apm, tmp_path: Path):
 
 
 def test_an_unwritable_figure_is_a_user_error(tmp_path: Path):
-    from ttt_bench_apm.perception.drawing import save_figure
+    from ttt_bench_apm.analysis.drawing import save_figure
 
     with pytest.raises(UserError, match="cannot write"):
         save_figure(Figure(), tmp_path / "a" / ("x" * 300 + ".png"))

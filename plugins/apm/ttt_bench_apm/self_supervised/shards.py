@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ttt_bench import UserError
-from ttt_bench_apm.perception.images import Photographs, square
-from ttt_bench_apm.perception.teacher import Teacher
+from ttt_bench_apm.self_supervised.images import Photographs, square
+from ttt_bench_apm.self_supervised.teacher import Teacher
 
 SHARD_BYTES = 2**27
 BATCH = 32
@@ -73,7 +73,7 @@ def extract(
         UserError: a photograph cannot be read, or the cache cannot be written.
     """
     key = {
-        "frozen": teacher.name,
+        "teacher": teacher.name,
         "teacher_weights": teacher.backbone.weights_hash(),
         "teacher_side": teacher.side,
         "side": side,

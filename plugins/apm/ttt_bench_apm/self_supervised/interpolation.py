@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench_apm.perception.locations import Locations
-from ttt_bench_apm.perception.network import Percept, PerceptionField, ask
+from ttt_bench_apm.self_supervised.locations import Locations
+from ttt_bench_apm.self_supervised.network import Percept, PerceptionField, ask
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def position_code(
 ) -> Float[Tensor, "positions {size}"]:
     """The sine/cosine code along one axis, at any positions, fractions of a cell among them.
 
-    At whole numbers it is `ttt_bench_apm.codes.axis_code` (arXiv 2410.20535, section 3).
+    At whole numbers it is `ttt_bench_apm.position_code.axis_code` (arXiv 2410.20535, section 3).
     """
     steps = torch.arange(0, size, 2, device=positions.device)
     frequency = torch.exp(-math.log(10000.0) * steps / size)

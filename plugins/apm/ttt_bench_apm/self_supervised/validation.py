@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ttt_bench_apm.perception.images import to_unit_range
-from ttt_bench_apm.perception.locations import lattice
-from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
-from ttt_bench_apm.perception.shards import Shards
-from ttt_bench_apm.perception.targets import average_colours
+from ttt_bench_apm.self_supervised.images import to_unit_range
+from ttt_bench_apm.self_supervised.locations import lattice
+from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
+from ttt_bench_apm.self_supervised.shards import Shards
+from ttt_bench_apm.self_supervised.targets import average_colours
 
 # Of so many fitting photographs the mean field is made.
 MEAN_IMAGES = 4096

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ttt_bench import batch_invariant_matmul
-from ttt_bench_apm.codes import axis_code
+from ttt_bench_apm.position_code import axis_code
 
 Weights = Mapping[str, Tensor]
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ttt_bench import UserError, read_checkpoint
-from ttt_bench_apm.perception.locations import Locations
-from ttt_bench_apm.perception.network import FieldSizes, PerceptionField
-from ttt_bench_apm.perception.targets import features_at
+from ttt_bench_apm.self_supervised.locations import Locations
+from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
+from ttt_bench_apm.self_supervised.targets import features_at
 
 EMBEDDED = Path(__file__).with_name("weights") / "tiny-apm.pth"
 

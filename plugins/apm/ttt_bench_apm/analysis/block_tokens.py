@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from ttt_bench import UserError, load_backbone, read_checkpoint
-from ttt_bench_apm.perception.images import square
-from ttt_bench_apm.perception.teacher import Teacher
+from ttt_bench_apm.self_supervised.images import square
+from ttt_bench_apm.self_supervised.teacher import Teacher
 
 VIDEO = "video:"
 # torchvision's video models of this family, with the weights they were trained to on Kinetics-400.

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ttt_bench_apm.perception.images import square, to_unit_range
-from ttt_bench_apm.perception.locations import Locations, lattice
-from ttt_bench_apm.perception.network import Percept, PerceptionField, ask
+from ttt_bench_apm.self_supervised.images import square, to_unit_range
+from ttt_bench_apm.self_supervised.locations import Locations, lattice
+from ttt_bench_apm.self_supervised.network import Percept, PerceptionField, ask
 
 SHOWN = 224
 

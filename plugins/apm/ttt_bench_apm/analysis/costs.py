@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from ttt_bench import Counter
-from ttt_bench_apm.perception.network import ask
-from ttt_bench_apm.perception.subject import Subject
-from ttt_bench_apm.perception.teacher import Teacher
+from ttt_bench_apm.self_supervised.network import ask
+from ttt_bench_apm.self_supervised.photograph import Subject
+from ttt_bench_apm.self_supervised.teacher import Teacher
 
 SIDES = (7, 14, 28, 56, 112, 224)
 

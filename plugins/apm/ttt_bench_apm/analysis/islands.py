@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench_apm.adapter import adam
-from ttt_bench_apm.network import Network, Weights
+from ttt_bench_apm.methods.apm import adam
+from ttt_bench_apm.methods.apm_network import Network, Weights
 
 
 @dataclass(frozen=True)

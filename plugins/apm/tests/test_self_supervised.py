@@ -6,19 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from ttt_bench_apm.codes import axis_code
-from ttt_bench_apm.perception.checkpoints import load_field, save_field
-from ttt_bench_apm.perception.images import square, to_unit_range
-from ttt_bench_apm.perception.interpolation import interpolate
-from ttt_bench_apm.perception.locations import from_fractions, lattice, position_code
-from ttt_bench_apm.perception.network import FieldSizes, PerceptionField, ask
-from ttt_bench_apm.perception.targets import (
+from ttt_bench_apm.position_code import axis_code
+from ttt_bench_apm.self_supervised.checkpoints import load_field, save_field
+from ttt_bench_apm.self_supervised.images import square, to_unit_range
+from ttt_bench_apm.self_supervised.interpolation import interpolate
+from ttt_bench_apm.self_supervised.locations import from_fractions, lattice, position_code
+from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField, ask
+from ttt_bench_apm.self_supervised.targets import (
     average_colours,
     colours_at,
     features_at,
     random_locations,
 )
-from ttt_bench_apm.perception.training import losses, optimizer_of
+from ttt_bench_apm.self_supervised.training import losses, optimizer_of
 
 from tests.oracles import apm_ssl as plain
 from ttt_bench import UserError
@@ -173,13 +173,13 @@ def test_the_authors_checkpoint_loads_by_its_own_names(tmp_path: Path):
 def test_own_checkpoints_keep_sizes_and_origin(tmp_path: Path):
     network = network_of(SIZES[1], 1)
     mean = torch.ones(3, 3, SIZES[1].features)
-    save_field(tmp_path / "m.pth", network, {"frozen": "tiny-clip"}, mean)
+    save_field(tmp_path / "m.pth", network, {"teacher": "tiny-clip"}, mean)
     loaded = load_field(tmp_path / "m.pth")
     grid = lattice(SIZES[1].grid, 5)
     some = torch.rand(25, SIZES[1].features)
     torch.testing.assert_close(loaded.less_mean(some, grid), some - 1)
     assert loaded.network.sizes == SIZES[1]
-    assert loaded.about == {"frozen": "tiny-clip"}
+    assert loaded.about == {"teacher": "tiny-clip"}
     assert loaded.unused == ()
 
 

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ttt_bench_apm.perception.costs import Cost
-from ttt_bench_apm.perception.drawing import DOTS, Chart, Panel, draw, on_grid
-from ttt_bench_apm.perception.islands import Islands
+from ttt_bench_apm.analysis.costs import Cost
+from ttt_bench_apm.analysis.drawing import DOTS, Chart, Panel, draw, on_grid
+from ttt_bench_apm.analysis.islands import Islands
 
 
 def islands_figures(

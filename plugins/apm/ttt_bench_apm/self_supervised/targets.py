@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench_apm.perception.locations import Locations, lattice
+from ttt_bench_apm.self_supervised.locations import Locations, lattice
 
 
 def features_at(

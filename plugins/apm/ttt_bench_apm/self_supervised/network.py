@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench_apm.perception.locations import Locations, position_code
+from ttt_bench_apm.self_supervised.locations import Locations, position_code
 
 # A colour starts as middle grey: the last layer is rectified too, and one that starts at zero can
 # stay there.

@@ -1,0 +1,1 @@
+"""The methods that this plugin adds: APM's test-time training."""

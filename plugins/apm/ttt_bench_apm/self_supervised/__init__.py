@@ -1,0 +1,1 @@
+"""The self-supervised perception model: its network, its training, its checkpoints."""
