@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ttt_bench import records
 from ttt_bench.api.specs import BackboneSpec
-from ttt_bench.registry import Registered, registry
+from ttt_bench.registry import registered
+from ttt_bench.runs import folder as run_folder
 from ttt_bench.runs.folder import RunFolder
 
 RUN = ("run", "--device", "cpu", "--limit", 70, "--output", "r")
@@ -77,11 +77,10 @@ def test_a_method_that_cannot_work_starts_none(ttt, tmp_path: Path):
     assert not Path("r").exists()
 
 
-def test_backbone_without_what_the_method_needs(ttt, monkeypatch):
+def test_backbone_without_what_the_method_needs(ttt):
     blind = BackboneSpec(name="blind", summary="no text tower", code="nowhere:Nothing")
-    registered = Registered(blind, registry().plugins[0])
-    monkeypatch.setitem(registry().backbones._items, "blind", registered)
-    one_line(ttt(*RUN, "-m", "tpt", *MINI, "-b", "blind"), "tpt needs text_tower", "blind")
+    with registered(backbones=[blind]):
+        one_line(ttt(*RUN, "-m", "tpt", *MINI, "-b", "blind"), "tpt needs DualEncoder", "blind")
 
 
 def test_unknown_command_name_and_list(ttt):
@@ -176,9 +175,9 @@ def test_truncated_manifest(ttt, finished, text: str):
 
 def test_edited_card(ttt, finished):
     manifest = json.loads((finished.path / "manifest.json").read_text())
-    manifest["card"]["column"]["limit"] = 71
+    manifest["card"]["protocol"]["limit"] = 71
     (finished.path / "manifest.json").write_text(json.dumps(manifest))
-    one_line(ttt("compare", "r"), "manifest.json", "column.limit was edited")
+    one_line(ttt("compare", "r"), "manifest.json", "protocol.limit was edited")
 
 
 def test_unfinished_run_is_not_compared(ttt, finished):
@@ -195,7 +194,7 @@ def test_unfinished_run_is_not_compared(ttt, finished):
 
 
 def test_full_disk_keeps_finished_chunks(ttt, monkeypatch):
-    write = records.pq.write_table
+    write = run_folder.pq.write_table
     written = []
 
     def full(table, where, **options):
@@ -205,7 +204,7 @@ def test_full_disk_keeps_finished_chunks(ttt, monkeypatch):
         write(table, where, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.pq, "write_table", full)
+        patch.setattr(run_folder.pq, "write_table", full)
         one_line(ttt(*RUN, *ZERO_SHOT, *MINI), "No space left on device", "same command")
     folder = RunFolder(Path("r/cifar10-c-mini/clip-zero-shot"))
     assert [path.name for path in (folder.path / "chunks").iterdir()] == ["000000.parquet"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.same import same
+from tests.records_equal import records_equal
 from tests.test_bad_input import one_line
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import Sample
@@ -35,7 +35,7 @@ def test_records_are_the_same(run_json, records_of):
     here = run_json(*METHODS, *SETTINGS, "--output", "here")
     elsewhere = run_json(*METHODS, *SETTINGS, "--decoders", 2, "--output", "elsewhere")
     for one, other in zip(here, elsewhere, strict=True):
-        assert same(records_of(one), records_of(other))
+        assert records_equal(records_of(one), records_of(other))
     assert not multiprocessing.active_children()
 
 

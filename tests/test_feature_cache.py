@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from tests.same import same
+from tests.records_equal import records_equal
 from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.baselines.clip import ZeroShot
@@ -45,8 +45,8 @@ def encoded(monkeypatch) -> list[int]:
 def task() -> CachingTask:
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
-    task = CachingTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
-    task.cache = FeatureCache({"test": 1})
+    task = CachingTask(backbone, dataset.classes)
+    task.use_cache(FeatureCache({"test": 1}))
     return task
 
 
@@ -151,23 +151,23 @@ def test_methods_and_runs_share_features(run_json, records_of, encoded):
     assert len(encoded) == 1 + 2 * (2 + 1)
     for runs in (first, second):
         for run, reference in zip(runs, apart, strict=True):
-            assert same(records_of(run), records_of(reference))
+            assert records_equal(records_of(run), records_of(reference))
             for count in ("gflops_per_sample", "peak_memory_mb", "parameters_updated"):
                 assert run["cost"][count] == reference["cost"][count]
 
 
 def test_a_feature_costs_what_it_cost(task, samples):
     def booked() -> float:
-        task.settle()
+        task.pop_saved_seconds()
         started = time.perf_counter()
         task.encode_image(samples)
-        return time.perf_counter() - started + task.settle()
+        return time.perf_counter() - started + task.pop_saved_seconds()
 
     computing = booked()
-    found = task.cache.read([image_name(sample.image) for sample in samples])
+    found = task._cache.read([image_name(sample.image) for sample in samples])
     assert 0 < sum(feature.seconds for feature in found.values()) <= computing
     # Four that took a minute each when they were computed still do.
-    task.cache.write({name: Feature(found[name].values, 60.0) for name in found})
+    task._cache.write({name: Feature(found[name].values, 60.0) for name in found})
     assert booked() == pytest.approx(240, abs=0.1)
 
 
@@ -226,10 +226,10 @@ def test_features_that_are_no_longer_right_are_dropped(task, samples):
     """As after a change of somebody's code, which no key knows of."""
     right = task.encode_image(samples)
     names = [image_name(sample.image) for sample in samples]
-    task.cache.write({name: feature(1) for name in names})
+    task._cache.write({name: feature(1) for name in names})
     task._trusted = False
     assert torch.equal(task.encode_image(samples), right)
-    assert torch.equal(task.cache.read(names)[names[0]].values, right[0])
+    assert torch.equal(task._cache.read(names)[names[0]].values, right[0])
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(ttt, monkeypatch, tmp_path: Path):

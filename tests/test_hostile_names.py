@@ -56,7 +56,8 @@ def acts_on_a_terminal(text: str) -> list[str]:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """Two real runs, made once, on images whose classes have hostile names."""
     from ttt_bench.engine.loading import load_backbone  # noqa: F401  (imported before the clock)
-    from ttt_bench.runner.run import finish, prepare
+    from ttt_bench.runner.config import RunConfig
+    from ttt_bench.runner.run import execute, open_run
 
     home = tmp_path_factory.mktemp("origin")
     lines = []
@@ -69,11 +70,11 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     (home / "photos" / "classnames.txt").write_text("\n".join(lines), "utf-8")
     runs, backbones = [], {}
     for method in ("clip-zero-shot", "clip-ensemble"):
-        request = Request(
+        config = RunConfig(
             method=method, dataset=f"imagefolder:{home / 'photos'}", backbone="tiny-clip",
             device="cpu", output=home / "runs", feature_cache=False,
         )  # fmt: skip
-        runs.append(Path(finish(prepare(request, backbones))["path"]))
+        runs.append(Path(execute(open_run(config, backbones))["path"]))
     return home, runs
 
 

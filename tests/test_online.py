@@ -1,5 +1,6 @@
-"""Methods that carry state on purpose get whole rngs, in an order drawn from the seed."""
+"""Methods of kind batch and stream get batches of their own, in an order drawn from the seed."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,13 @@ import pytest
 import torch
 from pydantic import Field
 
-from tests.same import same
-from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction, UserError
-from ttt_bench.api.executor import Worker
-from ttt_bench.registry import PluginInfo, registry
+from tests.records_equal import records_equal
+from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction
+from ttt_bench.engine.worker import MethodWorkerSpec
+from ttt_bench.registry import registered
 from ttt_bench.runs.plan import make_plan
-from ttt_bench.testing.suite import adapter_checks
 
-JOB = Job(
+SPEC = MethodWorkerSpec(
     method="running-mean",
     config={"batch_size": 5},
     dataset="cifar10-c-mini",
@@ -48,26 +48,39 @@ class RunningMean(Adapter[RunningMeanConfig]):
         return [Prediction(self.task.logits(feature - 0.5 * mean)) for feature in features]
 
 
+class BatchMean(Adapter[RunningMeanConfig]):
+    """Classifies what of a feature is left without the mean of its batch."""
+
+    Config = RunningMeanConfig
+
+    def adapt(self, samples, rngs):
+        features = self.task.encode_image(samples)
+        return [Prediction(self.task.logits(f - 0.5 * features.mean(0))) for f in features]
+
+
 class NoBatchSize(RunningMean):
     Config = AdapterConfig
 
 
+SPECS = [
+    AdapterSpec(name=name, summary="", code=f"tests.test_online:{code}", kind=kind)
+    for name, code, kind in (
+        ("running-mean", "RunningMean", "stream"),
+        ("batch-mean", "BatchMean", "batch"),
+        ("no-batch-size", "NoBatchSize", "stream"),
+    )
+]
+
+
 @pytest.fixture(autouse=True)
-def registered():
-    shelf = registry().adapters
-    specs = [
-        AdapterSpec(name=name, summary="", code=f"tests.test_online:{code}", kind="stream")
-        for name, code in (("running-mean", "RunningMean"), ("no-batch-size", "NoBatchSize"))
-    ]
-    shelf.add(specs, PluginInfo("tests", "tests", "0"))
-    yield
-    for spec in specs:
-        shelf._items.pop(spec.name)
+def methods() -> Iterator[None]:
+    with registered(adapters=SPECS):
+        yield
 
 
-def test_a_chunk_is_a_whole_stream_set_up_anew():
-    worker = Worker.build(JOB)
-    plan = make_plan(worker.dataset, 96, kind="stream")
+def test_a_chunk_of_a_stream_method_is_a_whole_stream_set_up_anew():
+    worker = SPEC.build()
+    plan = make_plan(worker.dataset, 96, "stream", batch_size=5)
     entries = worker.dataset.entries
     groups = [{entries[index].group for index in chunk.indices} for chunk in plan.chunks]
     assert [len(group) for group in groups] == [1] * 16
@@ -75,38 +88,47 @@ def test_a_chunk_is_a_whole_stream_set_up_anew():
     first = [worker.run(chunk) for chunk in plan.chunks[:3]]
     # Six samples in batches of the configuration, not of --batch-size.
     assert worker.adapter.batches == [5, 1]
-    # Streams do not feel one another, whoever does them in whatever order.
-    again = Worker.build(replace(JOB, batch_size=1))
+    # Streams do not depend on one another, in whatever order they run.
+    again = replace(SPEC, batch_size=1).build()
     for chunk, records in zip(plan.chunks[2::-1], first[::-1], strict=True):
-        assert same(again.run(chunk), records)
+        assert records_equal(again.run(chunk), records)
 
 
 def test_the_order_within_a_stream_is_the_seeds():
-    chunk = make_plan(Worker.build(JOB).dataset, 320, kind="stream").chunks[0]
-    one, same_seed, other = (Worker.build(replace(JOB, seed=seed)) for seed in (0, 0, 1))
-    mine, again, theirs = one.run(chunk), same_seed.run(chunk), other.run(chunk)
-    assert same(mine, again)
-    assert not np.array_equal(mine.logits, theirs.logits)
+    worker = SPEC.build()
+    one, same_seed, other = (
+        make_plan(worker.dataset, 320, "stream", seed, 5).chunks[0] for seed in (0, 0, 1)
+    )
+    assert one == same_seed
+    assert one.indices == other.indices
+    assert one.batches != other.batches
+    first, second = worker.run(one), worker.run(other)
+    assert not np.array_equal(first.logits, second.logits)
     # Records stay in the dataset's order, so that rows can be paired.
-    names = [one.dataset.sample_id(index) for index in chunk.indices]
-    assert mine.sample_id == theirs.sample_id == names
+    names = [worker.dataset.sample_id(index) for index in one.indices]
+    assert first.sample_id == second.sample_id == names
+
+
+def test_a_batch_method_gets_the_same_batches_whatever_the_batch_size_option():
+    spec = replace(SPEC, method="batch-mean")
+    worker = spec.build()
+    plan = make_plan(worker.dataset, 96, "batch", batch_size=5)
+    assert all(len(batch) in (5, 1) for chunk in plan.chunks for batch in chunk.batches)
+    assert sorted(index for chunk in plan.chunks for index in chunk.indices) == plan.indices
+    other = replace(spec, batch_size=1).build()
+    for chunk in plan.chunks[:2]:
+        assert records_equal(worker.run(chunk), other.run(chunk))
 
 
 def test_online_and_episodic_rows_are_paired_by_sample(run_json, ttt):
-    run_json("-m", "running-mean", "-m", "clip-zero-shot", "--limit", "64")
+    run_json("-m", "running-mean", "-m", "batch-mean", "-m", "clip-zero-shot", "--limit", "64")
     code, out, err = ttt("compare")
     assert code == 0, err
     assert "running-mean" in out
+    assert "batch-mean" in out
 
 
-def test_the_kit_asks_no_reset_of_an_online_method():
-    checks = {str(check): check for check in adapter_checks("running-mean")}
-    assert checks["a-b-a"]().skipped
-    assert checks["attributes-restored"]().skipped
-    assert not checks["labels-unreachable"]().skipped
-    assert not checks["backbone-untouched"]().skipped
-
-
-def test_an_online_method_without_a_batch_size_is_refused():
-    with pytest.raises(UserError, match="needs a batch_size"):
-        Worker.build(replace(JOB, method="no-batch-size", config={}))
+def test_an_online_method_without_a_batch_size_is_refused(ttt):
+    code, out, err = ttt("run", "-m", "no-batch-size", "-d", "cifar10-c-mini")
+    assert (code, out) == (2, "")
+    assert "needs a field batch_size" in err

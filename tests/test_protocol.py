@@ -12,23 +12,24 @@ import torch
 from PIL import Image
 
 from ttt_bench.api.adapter import Adapter, AdapterConfig
+from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry, spread_sample
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.executor import Worker
 from ttt_bench.api.sample import Prediction, SampleRNG
 from ttt_bench.api.specs import AdapterSpec
 from ttt_bench.api.task import Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.engine.loading import load_backbone
+from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
 from ttt_bench.runs.card import Card, protocol_part, read_card
 from ttt_bench.runs.plan import make_plan
 
 
-def job(method: str = "clip-zero-shot", batch_size: int = 4, **config: object) -> Job:
-    return Job(
+def spec(method: str = "clip-zero-shot", batch_size: int = 4) -> MethodWorkerSpec:
+    return MethodWorkerSpec(
         method=method,
-        config=dict(config),
+        config={},
         dataset="cifar10-c-mini",
         backbone="tiny-clip",
         data_root=None,
@@ -38,10 +39,10 @@ def job(method: str = "clip-zero-shot", batch_size: int = 4, **config: object) -
     )
 
 
-def worker_of(adapter: Callable[[AdapterConfig], Adapter], dataset, monkeypatch) -> Worker:
-    """A worker whose method is the given class, whatever its job says."""
+def worker_of(adapter: Callable[[AdapterConfig], Adapter], dataset, monkeypatch) -> MethodWorker:
+    """A worker whose method is the given class, whatever its spec says."""
     monkeypatch.setattr(AdapterSpec, "load", lambda self: adapter)
-    return Worker(job(), dataset, load_backbone("tiny-clip", "cpu"))
+    return MethodWorker(spec(), dataset, load_backbone("tiny-clip", "cpu"))
 
 
 def reachable(*roots: object) -> list[object]:
@@ -78,7 +79,7 @@ def test_a_method_that_looks_for_labels_finds_none(tmp_path: Path, monkeypatch):
     worker = worker_of(Spy, dataset, monkeypatch)
     worker.run(make_plan(dataset, None).chunks[0])
     assert len(found) > 100
-    assert not [thing for thing in found if isinstance(thing, Entry | ImageFolder | Worker)]
+    assert not [thing for thing in found if isinstance(thing, Entry | ImageFolder | MethodWorker)]
     # The names of the classes are the task's; the path of a file, which ends in one, is nobody's.
     paths = [thing for thing in found if isinstance(thing, str) and "a_class_called" in thing]
     assert not paths
@@ -88,9 +89,9 @@ def test_permuted_labels_change_no_prediction(monkeypatch):
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
     chunk = make_plan(dataset, 20).chunks[0]
-    before = Worker(job(), dataset, backbone).run(chunk)
+    before = MethodWorker(spec(), dataset, backbone).run(chunk)
     dataset.entries = [Entry(e.key, e.group, 9 - e.label) for e in dataset.entries]
-    after = Worker(job(), dataset, backbone).run(chunk)
+    after = MethodWorker(spec(), dataset, backbone).run(chunk)
     assert np.array_equal(before.logits, after.logits)
     assert np.array_equal(before.label, 9 - after.label)
 
@@ -130,7 +131,7 @@ def test_a_faulty_setup_is_named(monkeypatch):
         worker_of(Faulty, Cifar10CMini("", None), monkeypatch)
 
 
-def test_streams_differ_by_seed_sample_and_purpose():
+def test_draws_differ_by_seed_sample_and_purpose():
     draws = {
         (seed, sample, purpose): torch.rand(
             1, generator=SampleRNG(seed, sample).torch(purpose)
@@ -146,7 +147,7 @@ def test_streams_differ_by_seed_sample_and_purpose():
     assert numpy.random() == SampleRNG(0, "a").numpy("views").random()
 
 
-def test_stream_leaves_the_global_generators_alone():
+def test_a_draw_leaves_the_global_generators_alone():
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
     SampleRNG(0, "a").torch("x").seed()
     SampleRNG(0, "a").numpy("x").random()
@@ -154,12 +155,15 @@ def test_stream_leaves_the_global_generators_alone():
     assert np.array_equal(numpy_state, np.random.get_state()[1])
 
 
-def test_task_rules_keep_leading_shapes():
-    task = Task(load_backbone("tiny-clip", "cpu"), ["cat", "dog"], "a {}", ["a {}", "the {}"])
+def test_classifiers_keep_leading_shapes():
+    classes = ClassSet(("cat", "dog"), "a {}", ("a {}", "the {}"))
+    task = Task(load_backbone("tiny-clip", "cpu"), classes)
     features = torch.randn(3, 5, 128)
     assert task.logits(features).shape == (3, 5, 2)
     torch.testing.assert_close(task.logits(features)[1, 2], task.logits(features[1, 2]))
-    assert not torch.equal(task.classifier(task.templates)(features), task.logits(features))
+    assert not torch.equal(
+        task.build_classifier(classes.templates)(features), task.logits(features)
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 7, 16, 60, 100, 1919, 1920, 5000, None])
@@ -180,16 +184,16 @@ def test_small_limits_see_different_photographs():
 
 def card(**changes: object) -> Card:
     dataset = Cifar10CMini("", None)
-    column = protocol_part(dataset, [0, 1, 2], 3, 0)
-    return Card({**column, **changes}, {"method": "apm", "config": {"steps": 20}})
+    protocol = protocol_part(dataset, [0, 1, 2], 3, 0)
+    return Card({**protocol, **changes}, {"method": "apm", "config": {"steps": 20}})
 
 
-def test_fingerprint_covers_the_column_alone():
-    other_row = Card(card().column, {"method": "tpt", "config": {"steps": 1}})
-    assert other_row.fingerprint == card().fingerprint
-    assert other_row.key != card().key
-    assert other_row.first_difference(card()) == "method: tpt here, apm there"
-    for field in card().column:
+def test_fingerprint_covers_the_protocol_part_alone():
+    other_method = Card(card().protocol, {"method": "tpt", "config": {"steps": 1}})
+    assert other_method.fingerprint == card().fingerprint
+    assert other_method.key != card().key
+    assert other_method.first_difference(card()) == "method: tpt here, apm there"
+    for field in card().protocol:
         changed = card(**{field: "something else"})
         assert changed.fingerprint != card().fingerprint
         assert str(changed.first_difference(card())).startswith(f"{field}: something else here")
@@ -197,13 +201,13 @@ def test_fingerprint_covers_the_column_alone():
 
 
 def test_nested_difference_is_named():
-    twenty, ten = card(), Card(card().column, {"method": "apm", "config": {"steps": 10}})
+    twenty, ten = card(), Card(card().protocol, {"method": "apm", "config": {"steps": 10}})
     assert ten.first_difference(twenty) == "config.steps: 10 here, 20 there"
 
 
 def test_any_edited_character_of_a_card_is_seen():
     one = card()
-    parts = {"column": dict(one.column), "row": dict(one.row)}
+    parts = one.as_json()
     stored = {"digests": one.digests, "fingerprint": one.fingerprint, "key": one.key}
     assert read_card({"card": parts, **stored}, "here").key == one.key
     for part, fields in parts.items():

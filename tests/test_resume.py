@@ -6,7 +6,7 @@ import sys
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.same import same
+from tests.records_equal import records_equal
 from ttt_bench.cli import main
 from ttt_bench.runs.folder import RunFolder
 
@@ -20,7 +20,7 @@ def folder(output: str) -> RunFolder:
 
 
 def assert_same_run(one: RunFolder, other: RunFolder) -> None:
-    assert same(one.read_records(), other.read_records())
+    assert records_equal(one.read_records(), other.read_records())
     mine, theirs = one.read_json("summary.json"), other.read_json("summary.json")
     # What a sample took is measured, everything else computed.
     mine["cost"].pop("ms_per_sample"), theirs["cost"].pop("ms_per_sample")
@@ -29,7 +29,7 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
 
 
 def test_a_run_killed_twenty_times_ends_like_an_undisturbed_one(ttt, run_json):
-    killing = Path(__file__).parent / "killing.py"
+    killing = Path(__file__).parent / "kill_driver.py"
     command = [sys.executable, str(killing), "0", str(KILLS), *RUN, *METHOD, "-o", "killed"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -13,12 +13,13 @@ from subprocess import PIPE, Popen
 import numpy as np
 import pytest
 
-from tests.same import same
-from ttt_bench.api.executor import Chunk, Worker
+from tests.records_equal import records_equal
+from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
 from ttt_bench.baselines.clip import ZeroShot
 from ttt_bench.engine import worker
 from ttt_bench.engine.loading import load_dataset
+from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
 from ttt_bench.runs.folder import RunFolder
@@ -64,14 +65,14 @@ def test_predictions_do_not_depend_on_batch_size(run_json, records_of, tmp_path:
         for size in (1, 7, 16)
     ]
     for first, other in itertools.pairwise(results):
-        assert all(same(a, b) for a, b in zip(first, other, strict=True))
+        assert all(records_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_seed_decides_the_draws(run_json, records_of):
     settings = ("--method", "apm", "--limit", 20)
     (first,), (again,) = (run_json(*settings, "--seed", 1, "--output", o) for o in "ab")
     (other,) = run_json(*settings, "--seed", 2, "--output", "c")
-    assert same(records_of(first), records_of(again))
+    assert records_equal(records_of(first), records_of(again))
     assert not np.array_equal(records_of(first).logits, records_of(other).logits)
     assert first["fingerprint"] != other["fingerprint"]
 
@@ -86,13 +87,13 @@ def test_rerun_does_only_what_is_missing(run_json, records_of):
     (second,) = run_json(*settings)
     assert second["path"] == first["path"]
     assert folder.chunk_path(0).stat().st_mtime_ns == untouched
-    assert same(records_of(second), before)
+    assert records_equal(records_of(second), before)
 
 
 def test_interrupted_run_keeps_chunks_and_continues(ttt, run_json, records_of, monkeypatch):
     settings = ("--method", "apm", "--limit", 80)
     (undisturbed,) = run_json(*settings, "--output", "undisturbed")
-    run_chunk = worker.Worker.run
+    run_chunk = worker.MethodWorker.run
 
     def interrupted(self, chunk):
         if chunk.number == 1:
@@ -100,14 +101,14 @@ def test_interrupted_run_keeps_chunks_and_continues(ttt, run_json, records_of, m
         return run_chunk(self, chunk)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.Worker, "run", interrupted)
+        patch.setattr(worker.MethodWorker, "run", interrupted)
         code, _, err = ttt("run", "-d", "cifar10-c-mini", *settings, "--device", "cpu", "-o", "r")
     assert code == 130
     assert "same command continues" in err
     folder = RunFolder(Path("r/cifar10-c-mini/apm"))
     assert [folder.chunk_path(n).exists() for n in range(3)] == [True, False, False]
     (continued,) = run_json(*settings, "--output", "r")
-    assert same(records_of(continued), records_of(undisturbed))
+    assert records_equal(records_of(continued), records_of(undisturbed))
 
 
 def test_settings_reach_the_method(run_json, records_of):
@@ -115,7 +116,7 @@ def test_settings_reach_the_method(run_json, records_of):
     steps = records_of(run).step_predictions
     assert steps is not None
     assert steps.shape == (20, 3)
-    config = RunFolder(Path(run["path"])).card().row["config"]
+    config = RunFolder(Path(run["path"])).card().method["config"]
     assert (config["lr"], config["steps"], config["grid"]) == (0.01, 3, 8)
 
 
@@ -175,7 +176,7 @@ def test_a_method_that_writes_to_the_backbone_is_caught(ttt, monkeypatch):
     assert "clip-zero-shot changed the weights of tiny-clip" in err
 
 
-JOB = Job(
+SPEC = MethodWorkerSpec(
     method="apm",
     config={},
     dataset="cifar10-c-mini",
@@ -187,18 +188,18 @@ JOB = Job(
 )
 
 
-def work(job: Job, chunks: list[Chunk]) -> dict[int, Records]:
+def work(spec: MethodWorkerSpec, chunks: list[Chunk]) -> dict[int, Records]:
     """What another process does: build a worker from names alone."""
-    worker = Worker.build(job)
+    worker = spec.build()
     return {chunk.number: worker.run(chunk) for chunk in chunks}
 
 
 @pytest.mark.parametrize("method", ["apm", "tpt", "tpt-cocoop", "cocoop"])
 def test_order_of_chunks_and_process_change_nothing(method: str):
     config = resolve_config(registry().adapters[method].spec, "tiny-clip", {})
-    job = replace(JOB, method=method, config=config)
+    spec = replace(SPEC, method=method, config=config)
     chunks = list(make_plan(load_dataset("cifar10-c-mini"), 40).chunks)
-    here = work(job, chunks[::-1])
+    here = work(spec, chunks[::-1])
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        elsewhere = pool.submit(work, job, chunks).result()
-    assert all(same(here[chunk.number], elsewhere[chunk.number]) for chunk in chunks)
+        elsewhere = pool.submit(work, spec, chunks).result()
+    assert all(records_equal(here[chunk.number], elsewhere[chunk.number]) for chunk in chunks)

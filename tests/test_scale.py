@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 from typing_extensions import override
 
-from tests.same import same
-from ttt_bench import DatasetSpec, UserError
+from tests.records_equal import records_equal
+from ttt_bench import ClassSet, DatasetSpec
 from ttt_bench.api.dataset import Dataset, Entry
 from ttt_bench.api.hookspecs import hookimpl
-from ttt_bench.engine import processes
-from ttt_bench.executors.ray import _knock
-from ttt_bench.registry import PluginInfo, registry
+from ttt_bench.executors import processes
+from ttt_bench.registry import registered, registry
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import make_plan
 
@@ -47,15 +46,15 @@ class Killer:
 @pytest.fixture
 def killing() -> Callable:
     """Register a killer for the rest of the test."""
-    manager, registered = registry().manager, []
+    manager, killers = registry().manager, []
 
     def register(victim: Callable[[], int]) -> Killer:
-        registered.append(Killer(victim))
-        manager.register(registered[-1])
-        return registered[-1]
+        killers.append(Killer(victim))
+        manager.register(killers[-1])
+        return killers[-1]
 
     yield register
-    for killer in registered:
+    for killer in killers:
         manager.unregister(killer)
 
 
@@ -79,7 +78,7 @@ def an_actor() -> int:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
     """One cluster on this machine for all tests: starting it takes longest."""
-    ray = pytest.importorskip("ray", reason="wants the ray extra")
+    ray = pytest.importorskip("ray", reason="needs the ray extra")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
@@ -106,8 +105,8 @@ def test_two_workers_one_of_them_killed(ttt, killing, ray, method: str):
 
 def assert_same(method: str, one: str, other: str) -> None:
     folders = [RunFolder(Path(output) / "cifar10-c-mini" / method) for output in (one, other)]
-    mine, theirs = (folder.read_records() for folder in folders)
-    assert same(mine, theirs)
+    first, second = (folder.read_records() for folder in folders)
+    assert records_equal(first, second)
     assert folders[0].card() == folders[1].card()
 
 
@@ -119,7 +118,7 @@ def test_a_chunk_that_kills_every_worker_ends_the_run(ttt, killing, monkeypatch)
     assert not multiprocessing.active_children()
 
 
-def _die(connection, job) -> None:
+def _die(connection, spec) -> None:
     connection.recv()
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -137,20 +136,21 @@ def test_what_a_worker_says_is_one_line(ttt, tmp_path: Path):
     assert "Traceback" not in err
 
 
-def test_an_address_is_for_ray(ttt):
-    code, _, err = ttt(*RUN, "-m", "clip-zero-shot", "--ray-address", "localhost:1")
+def test_only_ray_takes_an_address(ttt):
+    code, _, err = ttt(*RUN, "-m", "clip-zero-shot", "--executor", "local:localhost:1")
     assert code == 2
-    assert "--executor ray" in err
+    assert "executor 'local' takes no argument" in err
 
 
 @pytest.mark.parametrize("address", ["localhost:1", "nonsense", "localhost:no"])
-def test_nobody_answers_at_the_address(address: str):
-    with pytest.raises(UserError, match=f"no Ray cluster answers at {address}"):
-        _knock(address)
+def test_nobody_answers_at_the_address(ttt, address: str):
+    code, out, err = ttt(*RUN, "-m", "clip-zero-shot", "--executor", f"ray:{address}")
+    assert (code, out) == (2, "")
+    assert f"no Ray cluster answers at {address}" in err.splitlines()[-1]
 
 
 def test_one_worker_is_this_process(ttt, monkeypatch):
-    monkeypatch.setattr(processes.Processes, "_start", lambda *_: pytest.fail("a process"))
+    monkeypatch.setattr(processes.ProcessPool, "_start", lambda *_: pytest.fail("a process"))
     assert ttt(*RUN, "-m", "clip-zero-shot", "--workers", "1")[0] == 0
 
 
@@ -193,12 +193,10 @@ class Entries(Sequence[Entry]):
 class Corruptions(Dataset):
     """As many entries as ImageNet-C has, of one grey image."""
 
-    classes = 10
+    classes = ClassSet(tuple(f"class {number}" for number in range(10)))
 
     def __init__(self, argument: str, root: Path | None) -> None:
         self.name = "full-size"
-        self.class_names = tuple(f"class {number}" for number in range(self.classes))
-        self.prompt, self.templates = "a photo of a {}.", ("a photo of a {}.",)
         self.entries = Entries(int(argument))
 
     @override
@@ -217,20 +215,18 @@ def test_a_plan_of_imagenet_cs_size_has_a_bounded_number_of_files():
     assert sum(len(chunk.indices) for chunk in plan.chunks) == 3_750_000
     assert 1024 < len(plan.chunks) <= 2048
     assert {len(chunk.indices) for chunk in plan.chunks[:-1]} == {1856}
-    rngs = make_plan(Corruptions("100", None), None, kind="stream")
-    assert [len(chunk.indices) for chunk in rngs.chunks] == [100] * 75
+    streams = make_plan(Corruptions("100", None), None, "stream", batch_size=16)
+    assert [len(chunk.indices) for chunk in streams.chunks] == [100] * 75
 
 
 @pytest.fixture
-def full_size() -> None:
+def full_size() -> Iterator[None]:
     spec = DatasetSpec(
         name="full-size", summary="", code="tests.test_scale:Corruptions", argument="N",
         backbones={"clip": "tiny-clip"}, source="made", licence="none",
     )  # fmt: skip
-    shelf = registry().datasets
-    shelf.add([spec], PluginInfo("tests", "tests", "0"))
-    yield
-    shelf._items.pop("full-size")
+    with registered(datasets=[spec]):
+        yield
 
 
 def test_dry_run_of_many_corruptions(ttt, full_size):

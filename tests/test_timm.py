@@ -13,7 +13,7 @@ from PIL import Image
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
-from tests.same import same
+from tests.records_equal import records_equal
 from tests.test_bad_input import one_line
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.task import Task
@@ -155,7 +155,7 @@ def test_source_and_apm_run_whatever_the_batch(ttt, photos, records_of, weights:
         assert code == 0, err
         results.append([records_of(run) for run in json.loads(out)["runs"]])
     (source, apm), (other_source, other_apm) = results
-    assert same(source, other_source)
+    assert records_equal(source, other_source)
     # To the last bit is for the tests of APM.
     np.testing.assert_allclose(apm.logits, other_apm.logits, rtol=1e-5, atol=1e-5)
     backbone = on_cpu("test_vit", weights)
@@ -167,7 +167,7 @@ def test_source_and_apm_run_whatever_the_batch(ttt, photos, records_of, weights:
 
 def test_source_on_a_dual_encoder_is_zero_shot(run_json, records_of):
     source, zero_shot = run_json("-m", "source", "-m", "clip-zero-shot", "--limit", 20)
-    assert same(records_of(source), records_of(zero_shot))
+    assert records_equal(records_of(source), records_of(zero_shot))
 
 
 def test_entries_are_matched_by_order(ttt, photos, weights: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.values import fields, json_values, outcome, strange_values
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
+from ttt_bench.runs.arrow import from_tables, to_table
 from ttt_bench.runs.folder import RunFolder
 
 
@@ -46,9 +47,9 @@ def test_what_is_saved_comes_back(tmp_path: Path, drawn: dict[str, Any]):
 def test_chunks_are_joined_in_order(drawn: dict[str, Any], size: int):
     """However a run is cut into chunks, its records are the same."""
     whole = Records(**drawn)
-    table = whole.to_table()
+    table = to_table(whole)
     parts = [table.slice(at, size) for at in range(0, len(whole), size)]
-    joined = Records.from_tables(parts)
+    joined = from_tables(parts)
     assert joined.seconds == pytest.approx(whole.seconds * len(parts))
     assert equal(replace(joined, seconds=whole.seconds), whole)
 

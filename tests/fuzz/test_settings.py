@@ -18,7 +18,7 @@ from ttt_bench.api.specs import AdapterSpec
 from ttt_bench.cli import cli
 from ttt_bench.cli.run import command
 from ttt_bench.cli.settings import read_settings
-from ttt_bench.runner.settings import resolve_config, split_overrides
+from ttt_bench.runner.settings import resolve_config, split_settings
 
 # Where YAML's own types and its reader fail, each in a way of its own.
 YAML = [
@@ -84,7 +84,7 @@ entries = st.dictionaries(
 @example("limit: [1]")
 @example("seed: {}")
 @example("output: [1]")
-@example("no-feature-cache: 7")
+@example("feature-cache: 7")
 @example("set: {steps: 2001-01-01}")
 @example("set: {1: {2: 3}}")
 @example("method: [{a: b}, null]")
@@ -133,7 +133,7 @@ def test_any_configuration(settings: dict[str, Any]):
     """Shared out among the methods and checked: plain JSON that says the same again, or refused."""
 
     def resolve() -> dict[str, dict[str, Any]]:
-        shares = split_overrides(settings, SPECS)
+        shares = split_settings(settings, SPECS)
         return {name: resolve_config(SPECS[name], "tiny-clip", shares[name]) for name in SPECS}
 
     found = outcome(resolve)

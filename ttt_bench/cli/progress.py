@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -48,7 +48,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task(self._title, total=None, text="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 
@@ -138,6 +138,10 @@ class TransferProgress(ProgressBar):
 
     def __init__(self, title: str) -> None:
         super().__init__(title, _megabytes)
+
+    def __enter__(self) -> "TransferProgress":
+        super().__enter__()
+        return self
 
     def __call__(self, have: int, total: int | None) -> None:
         """Move the bar; print a line at the end."""

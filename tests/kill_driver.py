@@ -1,4 +1,4 @@
-"""A run that is killed again and again: `python killing.py SEED KILLS COMMAND...`
+"""A driver that kills a run again and again: `python kill_driver.py SEED KILLS COMMAND...`
 
 Each attempt is a fork of a process that has imported everything and computed nothing, so that its
 time goes into the run. It gets SIGKILL at a random moment; the last one is left alone.
@@ -17,7 +17,7 @@ AT_WRITES = 8
 
 
 def attempt(command: list[str], die_at: int | None = None) -> int:
-    """Start the command in a fork; let it die at the so-manieth call that makes a file last."""
+    """Start the command in a fork; kill it at the n-th fsync or replace."""
     child = os.fork()
     if child:
         return child
