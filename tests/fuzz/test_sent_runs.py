@@ -19,20 +19,21 @@ from ttt_bench.runs.folder import RunFolder
 
 N = 6
 IDS = [f"{number:016x}" for number in range(N)]
-COLUMN: dict[str, Any] = {
+PROTOCOL: dict[str, Any] = {
     "dataset": "imagefolder:nowhere", "revision": "0", "corruption_source": None,
     "samples": samples_digest(IDS), "n": N, "class_names": ["cat", "dog", "eel"], "limit": None,
     "seed": 0, "scoring_rule": "top-1",
 }  # fmt: skip
-ROW: dict[str, Any] = {
+METHOD: dict[str, Any] = {
     "method": "apm", "plugin": {"distribution": "d", "version": "1"}, "config": {"steps": 2},
     "backbone": "tiny-clip", "weights": "0", "dtype": "float32", "transform": {"size": 32},
-    "prompt": "a photo of a {}.", "templates": ["{}"], "labelled_data": None,
+    "prompt": "a photo of a {}.", "templates": ["{}"], "labelled_data": None, "kind": "sample",
+    "known_failures": {},
 }  # fmt: skip
 ABOUT: dict[str, Any] = {
     "chunks": 1, "samples": N, "started": "2027-01-01T00:00:00+00:00",
-    "job": {"method": "apm", "config": {"steps": 2}, "dataset": "imagefolder:nowhere",
-            "backbone": "tiny-clip", "data_root": None, "seed": 0},
+    "worker": {"method": "apm", "config": {"steps": 2}, "dataset": "imagefolder:nowhere",
+               "backbone": "tiny-clip", "data_root": None, "seed": 0},
     "environment": {"python": "3.11", "packages": {"torch": "2"}},
 }  # fmt: skip
 FLOPS = {"forward": 1.0, "backward": 0.0}
@@ -43,7 +44,7 @@ COST: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_run(path: Path, column: Any, row: Any, about: Any, cost: Any) -> None:
+def write_run(path: Path, protocol: Any, method: Any, about: Any, cost: Any) -> None:
     folder = RunFolder(path)
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(N, 3)).astype(np.float32)
@@ -53,7 +54,7 @@ def write_run(path: Path, column: Any, row: Any, about: Any, cost: Any) -> None:
         rng.random(N).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
     )  # fmt: skip
     (path / "manifest.json").unlink(missing_ok=True)
-    folder.begin(Card(column, row), about)
+    folder.begin(Card(protocol, method), about)
     folder.write_chunk(0, records)
     folder.write_json("cost.json", cost)
 
@@ -74,19 +75,19 @@ COMMANDS = [["compare", "--format", "json"], ["compare"], ["show"]]
 
 
 def test_the_sound_run_is_compared_and_shown(tmp_path: Path):
-    write_run(tmp_path / "a", COLUMN, ROW, ABOUT, COST)
-    write_run(tmp_path / "b", COLUMN, {**ROW, "method": "tpt"}, ABOUT, COST)
+    write_run(tmp_path / "a", PROTOCOL, METHOD, ABOUT, COST)
+    write_run(tmp_path / "b", PROTOCOL, {**METHOD, "method": "tpt"}, ABOUT, COST)
     for words in COMMANDS:
         assert run(*words, str(tmp_path / "a")) == 0
     assert run("compare", str(tmp_path)) == 0
 
 
 @settings(max_examples=60)
-@given(st.sampled_from(["column", "row", "about", "cost"]), st.data(), strange_values)
-@example("row", None, "\ud800")
+@given(st.sampled_from(["protocol", "method", "about", "cost"]), st.data(), strange_values)
+@example("method", None, "\ud800")
 def test_any_value_anywhere(tmp_path: Path, part: str, data: Any, value: Any):
     """Signed anew, so that nothing but the values themselves can give it away."""
-    parts = copy.deepcopy({"column": COLUMN, "row": ROW, "about": ABOUT, "cost": COST})
+    parts = copy.deepcopy({"protocol": PROTOCOL, "method": METHOD, "about": ABOUT, "cost": COST})
     place: Any = parts[part]
     if data is None:
         place["backbone"] = value

@@ -22,7 +22,7 @@ def _line(run: FinishedRun) -> list[str]:
     shares = {phase: sum(own.values()) / 1e9 for phase, own in counted["flops_per_sample"].items()}
     steps = len(summary["step_top1"])
     student = shares["adapted"] / max(steps, 1)
-    first = [f"{shares['teacher']:.3g}(u)"] if shares["frozen"] else []
+    first = [f"{shares['frozen']:.3g}(u)"] if shares["frozen"] else []
     first += [f"{student:.3g}(s)"] if student else []
     return [
         summary["method"],

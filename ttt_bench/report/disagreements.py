@@ -65,8 +65,8 @@ def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
 def _dataset(run: FinishedRun) -> Dataset:
     from ttt_bench.engine.loading import load_dataset
 
-    job = run.manifest["job"]
-    return load_dataset(job["dataset"], Path(job["data_root"]) if job["data_root"] else None)
+    worker = run.manifest["worker"]
+    return load_dataset(worker["dataset"], Path(worker["data_root"]) if worker["data_root"] else None)
 
 
 def _thumbnail(image: Image.Image) -> str:

@@ -114,15 +114,15 @@ def _about(run: FinishedRun, name: str) -> dict[str, str]:
 
 def command(run: FinishedRun) -> str:
     """What to type to make this run again."""
-    job, column = run.manifest["job"], run.card.protocol
-    parts = ["ttt-bench", "run", "--method", job["method"], "--dataset", job["dataset"]]
-    parts += ["--backbone", job["backbone"], "--seed", str(job["seed"])]
-    if column["limit"] is not None:
-        parts += ["--limit", str(column["limit"])]
+    worker, protocol = run.manifest["worker"], run.card.protocol
+    parts = ["ttt-bench", "run", "--method", worker["method"], "--dataset", worker["dataset"]]
+    parts += ["--backbone", worker["backbone"], "--seed", str(worker["seed"])]
+    if protocol["limit"] is not None:
+        parts += ["--limit", str(protocol["limit"])]
     for option in ("weights", "data_root"):
-        if job[option]:
-            parts += [f"--{option.replace('_', '-')}", job[option]]
-    for key, value in job["config"].items():
+        if worker[option]:
+            parts += [f"--{option.replace('_', '-')}", worker[option]]
+    for key, value in worker["config"].items():
         # The hash of a file follows from the file.
         if not key.endswith("_sha256") and value is not None:
             parts += ["--set", f"{key}={json.dumps(value, ensure_ascii=False)}"]
