@@ -66,7 +66,8 @@ def _dataset(run: FinishedRun) -> Dataset:
     from ttt_bench.engine.loading import load_dataset
 
     worker = run.manifest["worker"]
-    return load_dataset(worker["dataset"], Path(worker["data_root"]) if worker["data_root"] else None)
+    root = worker["data_root"]
+    return load_dataset(worker["dataset"], Path(root) if root else None)
 
 
 def _thumbnail(image: Image.Image) -> str:
