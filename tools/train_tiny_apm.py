@@ -27,7 +27,7 @@ from ttt_bench_apm.self_supervised.teacher import Teacher
 from ttt_bench_apm.self_supervised.training import Recipe, train
 from ttt_bench_apm.self_supervised.validation import Validation
 
-from ttt_bench import TrainingFolder
+from ttt_bench import TrainingFolder, TrainingRun
 from ttt_bench.engine.loading import load_backbone
 
 TEACHER = "tiny-mae"
@@ -70,7 +70,8 @@ def fit(shards: Shards, fitting: list[int], held_out: list[int], teacher: Teache
         **asdict(RECIPE),
     }
     folder = TrainingFolder(build / "training", options)
-    train(network, shards, fitting, held_out[:WATCHED], RECIPE, folder, CPU, 0, report)
+    run = TrainingRun(schedule=RECIPE, folder=folder, device=CPU, workers=0, report=report)
+    train(network, shards, fitting, held_out[:WATCHED], run)
 
 
 def ship(shards: Shards, fitting: list[int], held_out: list[int], build: Path) -> None:

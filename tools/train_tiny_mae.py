@@ -10,6 +10,7 @@ trained and puts it into the plugin.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from cifar10 import Split, read_train
 from PIL import Image
 from ttt_bench_ttt_mae.checkpoints import autoencoder, encoder_of, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
-from ttt_bench_ttt_mae.recipes import DEFAULTS, pretrain, train
+from ttt_bench_ttt_mae.recipes import RECIPES, pretrain, train
 from ttt_bench_ttt_mae.training import Schedule
 from ttt_bench_ttt_mae.transform import to_pixels
 from ttt_bench_ttt_mae.tuning import classify
 from typing_extensions import override
 
-from ttt_bench import Dataset, Entry, TrainingFolder
+from ttt_bench import Dataset, Entry, TrainingFolder, TrainingRun, save_checkpoint
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 
 # So short a training wants a higher rate and larger crops than the papers' recipes.
@@ -65,13 +66,13 @@ class Cifar10Training(Dataset):
 
 
 def schedule(recipe: str) -> Schedule:
-    own = DEFAULTS[recipe]
+    values = RECIPES[recipe]
     return Schedule(
         epochs=EPOCHS[recipe],
         batch_size=BATCH[recipe],
         lr=RATE[recipe],
-        weight_decay=own.weight_decay,
-        betas=own.betas,
+        weight_decay=values.weight_decay,
+        betas=values.betas,
         warm_up=WARM_UP,
         min_crop=MIN_CROP,
         seed=SEED,
@@ -80,20 +81,22 @@ def schedule(recipe: str) -> Schedule:
 
 def run(recipe: str, data: Path, build: Path) -> None:
     fitting, _ = read_train(data)
-    own = schedule(recipe)
-    options = {"recipe": recipe, "dataset": "cifar10", **vars(own), "betas": list(own.betas)}
-    folder = TrainingFolder(build / recipe, options)
-    dataset, device = Cifar10Training(fitting), torch.device("cpu")
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-
+    values = schedule(recipe)
+    options = {"recipe": recipe, "dataset": "cifar10", **vars(values), "betas": list(values.betas)}
+    training = TrainingRun(
+        schedule=values,
+        folder=TrainingFolder(build / recipe, options),
+        device=torch.device("cpu"),
+        workers=0,
+        report=partial(print, flush=True),
+    )
+    dataset = Cifar10Training(fitting)
     if recipe == "pretrain":
-        pretrain(dataset, "tiny", own, folder, device, 0, report)
+        pretrain(dataset, "tiny", training)
         return
     model = autoencoder(read(build / "pretrain" / "model.pth"))
-    train(dataset, model, recipe, "vit", own, folder, device, 0, report)
-    report(f"held-out {held_out_accuracy(recipe, build, data):.2f} %")
+    train(dataset, model, recipe, "vit", training)
+    print(f"held-out {held_out_accuracy(recipe, build, data):.2f} %")
 
 
 def held_out_accuracy(recipe: str, build: Path, data: Path = Path("build/cifar10")) -> float:
@@ -118,7 +121,7 @@ def ship(build: Path) -> None:
             for key, value in content["model"].items()
             if recipe == "pretrain" or not key.startswith(("decoder", "mask"))
         }
-        torch.save({**content, "model": kept}, EMBEDDED / name)
+        save_checkpoint({**content, "model": kept}, EMBEDDED / name)
         print(EMBEDDED / name, (EMBEDDED / name).stat().st_size)
 
 

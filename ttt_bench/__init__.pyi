@@ -67,6 +67,10 @@ from .toolkit.atomic import atomic_write as atomic_write
 from .toolkit.batch_invariant import batch_invariant_matmul as batch_invariant_matmul
 from .toolkit.checkpoints import file_hash as file_hash
 from .toolkit.checkpoints import read_checkpoint as read_checkpoint
+from .toolkit.checkpoints import save_checkpoint as save_checkpoint
 from .toolkit.regular_files import require_regular as require_regular
+from .toolkit.seeded import GlobalGenerator as GlobalGenerator
 from .toolkit.seeded import seeded as seeded
 from .toolkit.training_folder import TrainingFolder as TrainingFolder
+from .toolkit.training_run import Epoch as Epoch
+from .toolkit.training_run import TrainingRun as TrainingRun

@@ -14,9 +14,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     A kill or a power cut at any moment leaves the old file or the new one, whole. The temporary
     file is beside the target, starts with a dot and ends with `.tmp`.
 
+    Args:
+        path: the file to write or replace; its folder is made where it is missing.
+
     Example:
-        with atomic_write(folder / "model.pth") as temporary:
-            torch.save(state, temporary)
+        with atomic_write(folder / "options.json") as temporary:
+            temporary.write_text(json.dumps(options))
 
     Raises:
         OSError: the disk is full or the folder cannot be written to.

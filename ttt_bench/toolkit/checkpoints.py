@@ -1,4 +1,4 @@
-"""Checkpoints of other people, read without running what is in them."""
+"""Checkpoints: written whole, and read without running what is in them."""
 
 import argparse
 import hashlib
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.toolkit.atomic import atomic_write
 from ttt_bench.toolkit.regular_files import require_regular
 
 # The largest published image models take 20 GB.
@@ -36,6 +37,21 @@ def read_checkpoint(path: Path) -> Any:
     except Exception as error:
         reason = first_line(error)
         raise UserError(f"{path}: not a checkpoint of tensors ({reason}); give another") from error
+
+
+def save_checkpoint(content: Any, path: Path) -> None:
+    """Write a checkpoint whole or not at all; equal contents give equal bytes.
+
+    Args:
+        content: tensors, plain values, dicts and lists of them.
+        path: the file to write or replace.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # To a path torch.save would write the temporary file's name into the file.
+        torch.save(content, file)
 
 
 def file_hash(path: Path) -> str:

@@ -1,23 +1,29 @@
-"""Where a training keeps what it has done, so that one that was stopped goes on."""
+"""The folder of a training: options, state, log and model."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ttt_bench.api.errors import UserError
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.toolkit.atomic import atomic_write
+from ttt_bench.toolkit.checkpoints import LARGEST_CHECKPOINT, save_checkpoint
+from ttt_bench.toolkit.regular_files import require_regular
+
+LARGEST_OPTIONS = 1 << 20
 
 
 class TrainingFolder:
-    """`options.json`, `state.pt`, `log.jsonl` and `model.pth`, each of them replaced at once.
+    """A folder with `options.json`, `state.pt`, `log.jsonl` and `model.pth`.
 
-    A kill at any moment leaves the old file or the new one, whole.
+    Every file is replaced at once: a kill at any moment leaves the old one or the new one, whole.
 
-    Attributes:
-        options: what the training was asked for, as JSON values; it goes on only with the same.
+    Args:
+        path: the folder, made where it is missing.
+        options: the options of the training as JSON values; a folder continues with the same ones
+            alone.
 
     Raises:
         UserError: the folder holds a training with other options, or cannot be written to.
@@ -26,63 +32,64 @@ class TrainingFolder:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path = path
         self.options = options
-        before = self._read_options()
-        for name in sorted({*before, *options}) if before else ():
-            if before.get(name) != options.get(name):
+        saved = self._read_options()
+        for name in sorted({*saved, *options}) if saved else ():
+            if saved.get(name) != options.get(name):
                 raise UserError(
-                    f"{path} holds a training with {name}={before.get(name)}, not "
+                    f"{path} holds a training with {name}={saved.get(name)}, not "
                     f"{options.get(name)}; give another --output or remove it"
                 )
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(options, indent=2)
-            self._replace("options.json", lambda file: file.write_text(text))
+            with atomic_write(path / "options.json") as file:
+                file.write_text(json.dumps(options, indent=2))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; give another --output") from error
 
     @property
     def model(self) -> Path:
-        """Where the model is."""
+        """The file of the trained model, which the training writes."""
         return self.path / "model.pth"
+
+    @property
+    def state(self) -> Path:
+        """The file of the last saved state."""
+        return self.path / "state.pt"
 
     def _read_options(self) -> dict[str, Any]:
         file = self.path / "options.json"
-        try:
-            return json.loads(file.read_text())
-        except FileNotFoundError:
+        if not file.exists():
             return {}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not readable ({error}); give another --output") from error
+        require_regular(file, LARGEST_OPTIONS)
+        try:
+            options = json.loads(file.read_text())
+            if not isinstance(options, dict):
+                raise ValueError("no JSON object")
+            return options
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{file}: not readable ({first_line(error)}); give another --output"
+            ) from error
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state, None before the first.
+        """Return the last saved state, None before the first.
 
         Raises:
             UserError: the file is damaged.
         """
-        file = self.path / "state.pt"
-        if not file.exists():
+        if not self.state.exists():
             return None
+        require_regular(self.state, LARGEST_CHECKPOINT)
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(self.state, map_location="cpu", weights_only=True)
+        # A damaged file can fail in any way there is.
         except Exception as error:
-            raise UserError(f"{file}: damaged; remove it to start this training anew") from error
+            raise UserError(
+                f"{self.state}: damaged; remove it to start this training anew"
+            ) from error
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a state, and the log that goes with it, its entry `log`."""
-        self._replace("state.pt", lambda file: torch.save(dict(state), file))
+        """Save a state, and beside it the log that is its entry `log`."""
+        save_checkpoint(dict(state), self.state)
         lines = "".join(json.dumps(line) + "\n" for line in state["log"])
-        self._replace("log.jsonl", lambda file: file.write_text(lines))
-
-    def save_model(self, write: Callable[[Path], Any]) -> None:
-        """Put a model in its place.
-
-        Args:
-            write: writes it to the path that it is given.
-        """
-        self._replace(self.model.name, write)
-
-    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
-        part = self.path / f"{name}.part"
-        write(part)
-        os.replace(part, self.path / name)
+        with atomic_write(self.path / "log.jsonl") as file:
+            file.write_text(lines)

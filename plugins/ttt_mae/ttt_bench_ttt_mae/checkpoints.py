@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ttt_bench import UserError, read_checkpoint
+from ttt_bench import UserError, read_checkpoint, save_checkpoint
 from ttt_bench_ttt_mae.model import (
     Head,
     LinearHead,
@@ -217,4 +217,4 @@ def save(
     elif classifier is not None:
         state.update({saved: classifier.state_dict()[name] for saved, name in LINEAR.items()})
     state = {name: value.detach().cpu() for name, value in state.items()}
-    torch.save({"model": state, "heads": heads, "about": dict(about)}, path)
+    save_checkpoint({"model": state, "heads": heads, "about": dict(about)}, path)

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from ttt_bench import Dataset, TrainingRun
+    from ttt_bench_ttt_mae.training import Schedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 RECIPES = ("vit-probe", "fine-tune", "joint-train")
@@ -59,9 +63,9 @@ def pretrain_command(size: str | None, **options: Any) -> None:
 
     tiny = default_backbone(options["dataset"], MAE) == "tiny-mae"
     size = size or ("tiny" if tiny else "large")
-    dataset, schedule, folder, rest = _begin("pretrain", {"size": size}, **options)
-    pretrain(dataset, size, schedule, folder, *rest)
-    click.echo(f"{folder.model}: use it with --backbone mae:{folder.model}")
+    dataset, run = _open_run("pretrain", {"size": size}, **options)
+    pretrain(dataset, size, run)
+    click.echo(f"{run.folder.model}: use it with --backbone mae:{run.folder.model}")
 
 
 @ttt_mae.command("train")
@@ -87,16 +91,17 @@ def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) 
     start = load_backbone(name, "cpu")
     if not isinstance(start, MAEBackbone):
         raise UserError(f"{name} is no masked autoencoder; see `ttt-bench list backbones`")
-    own = {"backbone": name, "backbone_weights": start.weights_hash(), "head": head}
-    dataset, schedule, folder, rest = _begin(recipe, own, **options)
-    train(dataset, start.network, recipe, head, schedule, folder, *rest)
-    use = f"--method {recipe} --backbone {name} --set {recipe}.checkpoint={folder.model}"
-    click.echo(f"{folder.model}: use it with {use}")
+    settings = {"backbone": name, "backbone_weights": start.weights_hash(), "head": head}
+    dataset, run = _open_run(recipe, settings, **options)
+    train(dataset, start.network, recipe, head, run)
+    model = run.folder.model
+    use = f"--method {recipe} --backbone {name} --set {recipe}.checkpoint={model}"
+    click.echo(f"{model}: use it with {use}")
 
 
-def _begin(
+def _open_run(
     recipe: str,
-    own: dict[str, Any],
+    settings: dict[str, Any],
     dataset: str,
     data_root: Path | None,
     output: Path,
@@ -104,16 +109,28 @@ def _begin(
     device: str,
     workers: int,
     **given: Any,
-) -> Any:
-    """Dataset, schedule, folder, and where and how to compute."""
+) -> "tuple[Dataset, TrainingRun[Schedule]]":
+    """Load the dataset and open the folder of a training.
+
+    Args:
+        recipe: a name of `RECIPES`.
+        settings: what the folder's options hold besides dataset and schedule.
+        dataset: name of the dataset.
+        data_root: folder to look for it in.
+        output: the training's folder.
+        seed: seed of every random draw.
+        device: the name of a device, or "auto".
+        workers: processes that load images.
+        given: values in place of the recipe's; None leaves the recipe's.
+
+    Raises:
+        UserError: the dataset has no training images, or the folder holds another training.
+    """
     import torch
 
-    from ttt_bench import TrainingFolder, UserError, choose_device, load_dataset
-    from ttt_bench_ttt_mae.recipes import DEFAULTS
+    from ttt_bench import TrainingFolder, TrainingRun, UserError, choose_device, load_dataset
+    from ttt_bench_ttt_mae.recipes import RECIPES
     from ttt_bench_ttt_mae.training import Schedule
-
-    def report(line: str) -> None:
-        click.echo(line, err=True)
 
     images = load_dataset(dataset, data_root)
     if not images.training:
@@ -121,10 +138,16 @@ def _begin(
             f"{images.name} has no training images; take a dataset that has, or a folder with "
             "train/CLASS/IMAGE and test/CLASS/IMAGE"
         )
-    chosen = {**asdict(DEFAULTS[recipe]), **{k: v for k, v in given.items() if v is not None}}
-    chosen["lr"] = chosen.pop("base_lr") * chosen["batch_size"] / 256
-    schedule = Schedule(**chosen, seed=seed)
-    options = {"recipe": recipe, "dataset": images.name, "images": len(images.training), **own}
-    settings = {**asdict(schedule), "betas": list(schedule.betas)}
-    folder = TrainingFolder(output, {**options, **settings})
-    return images, schedule, folder, (torch.device(choose_device(device)), workers, report)
+    values = asdict(RECIPES[recipe]) | {k: v for k, v in given.items() if v is not None}
+    values["lr"] = values.pop("base_lr") * values["batch_size"] / 256
+    schedule = Schedule(**values, seed=seed)
+    options = {"recipe": recipe, "dataset": images.name, "images": len(images.training)}
+    saved_schedule = {**asdict(schedule), "betas": list(schedule.betas)}
+    run = TrainingRun(
+        schedule=schedule,
+        folder=TrainingFolder(output, {**options, **settings, **saved_schedule}),
+        device=torch.device(choose_device(device)),
+        workers=workers,
+        report=lambda line: click.echo(line, err=True),
+    )
+    return images, run

@@ -1,33 +1,19 @@
-"""What is trained: a masked autoencoder, and the three kinds of classifier on top of one."""
+"""The trainings: a masked autoencoder, and three kinds of classifier on top of one."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ttt_bench import Dataset, TrainingFolder
+from ttt_bench import Dataset, TrainingRun, seeded
 from ttt_bench_ttt_mae.checkpoints import ENCODER, save
-from ttt_bench_ttt_mae.model import (
-    Head,
-    LinearHead,
-    MAENetwork,
-    Sizes,
-    Tower,
-    ViTHead,
-)
-from ttt_bench_ttt_mae.training import (
-    Loss,
-    Report,
-    Schedule,
-    TrainingImages,
-    fit,
-)
+from ttt_bench_ttt_mae.model import Head, LinearHead, MAENetwork, Sizes, Tower, ViTHead
+from ttt_bench_ttt_mae.training import Loss, Schedule, TrainingImages, fit
 from ttt_bench_ttt_mae.transform import CROP, to_pixels
 
 Recipe = Literal["vit-probe", "fine-tune", "joint-train"]
@@ -46,8 +32,8 @@ PAPER_HEAD = Tower(768, 12, 12)
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """A recipe's own values; `base_lr` is for 256 images in a step."""
+class RecipeValues:
+    """The values of a recipe in its paper; `base_lr` is for 256 images in a step."""
 
     epochs: int
     batch_size: int
@@ -60,16 +46,16 @@ class Defaults:
 
 # Pretraining: He et al. 2022, table 8. Probe: Gandelsman et al. 2022, section 4 and its release.
 # Fine-tuning: He et al. 2022, table 9, without its layer-wise decay, mixing and drop path.
-DEFAULTS: Mapping[str, Defaults] = {
-    "pretrain": Defaults(800, 64, 1.5e-4, 0.05, (0.9, 0.95), 40, 0.2),
-    "vit-probe": Defaults(20, 128, 1e-3, 0.2, (0.9, 0.999), 5, 0.08),
-    "fine-tune": Defaults(50, 64, 1e-3, 0.05, (0.9, 0.999), 5, 0.08),
-    "joint-train": Defaults(50, 64, 1e-3, 0.05, (0.9, 0.999), 5, 0.08),
+RECIPES: Mapping[str, RecipeValues] = {
+    "pretrain": RecipeValues(800, 64, 1.5e-4, 0.05, (0.9, 0.95), 40, 0.2),
+    "vit-probe": RecipeValues(20, 128, 1e-3, 0.2, (0.9, 0.999), 5, 0.08),
+    "fine-tune": RecipeValues(50, 64, 1e-3, 0.05, (0.9, 0.999), 5, 0.08),
+    "joint-train": RecipeValues(50, 64, 1e-3, 0.05, (0.9, 0.999), 5, 0.08),
 }
 
 
-class Classifier(nn.Module):
-    """An autoencoder and a head, trained together or the head alone."""
+class MAEClassifier(nn.Module):
+    """An autoencoder and a head on its tokens."""
 
     def __init__(self, model: MAENetwork, head: Head) -> None:
         super().__init__()
@@ -78,7 +64,7 @@ class Classifier(nn.Module):
 
 
 def make_head(model: MAENetwork, kind: HeadKind, classes: int) -> Head:
-    """A head with fresh weights: the paper's size, or tiny-mae's for 32-pixel models."""
+    """Return a head with fresh weights, of the paper's size, or tiny-mae's for its model."""
     if kind == "linear":
         return LinearHead(model.sizes.encoder.width, classes)
     tower = TINY_HEAD if model.sizes == SIZES["tiny"] else PAPER_HEAD
@@ -86,7 +72,7 @@ def make_head(model: MAENetwork, kind: HeadKind, classes: int) -> Head:
 
 
 def pretraining_loss(model: MAENetwork) -> Loss:
-    """Reconstruction alone; labels are not looked at."""
+    """Return the reconstruction loss; it does not look at labels."""
 
     def loss(
         images: Float[Tensor, "batch 3 side side"],
@@ -99,22 +85,25 @@ def pretraining_loss(model: MAENetwork) -> Loss:
     return loss
 
 
-def prepare(classifier: Classifier, recipe: Recipe) -> Loss:
-    """Say which weights of a classifier learn, and by which loss.
+def set_trainable(classifier: MAEClassifier, recipe: Recipe) -> None:
+    """Let the weights learn that a recipe trains, and no others.
 
-    `vit-probe`: the head alone, by labels. `fine-tune`: encoder and head, by labels. `joint-train`:
-    everything, by labels and reconstruction in equal parts.
+    `vit-probe`: the head. `fine-tune`: encoder and head. `joint-train`: everything. Position codes
+    never learn.
 
     Source: Gandelsman et al. 2022, section 3 and table 1.
     """
-    model, head = classifier.model, classifier.head
-    for name, parameter in model.named_parameters():
-        fixed = name.endswith("pos_embed")
+    for name, parameter in classifier.model.named_parameters():
         learns = recipe == "joint-train" or (recipe == "fine-tune" and name.startswith(ENCODER))
-        parameter.requires_grad_(learns and not fixed)
-    for name, parameter in head.named_parameters():
+        parameter.requires_grad_(learns and not name.endswith("pos_embed"))
+    for name, parameter in classifier.head.named_parameters():
         parameter.requires_grad_(name != "pos_embed")
-    head.train()
+    classifier.head.train()
+
+
+def classification_loss(classifier: MAEClassifier, recipe: Recipe) -> Loss:
+    """Return the cross-entropy of labels; for `joint-train` the reconstruction loss is added."""
+    model, head = classifier.model, classifier.head
 
     def loss(
         images: Float[Tensor, "batch 3 side side"],
@@ -124,9 +113,9 @@ def prepare(classifier: Classifier, recipe: Recipe) -> Loss:
         with torch.set_grad_enabled(recipe != "vit-probe"):
             tokens = model(images)
         logits = head(tokens)
-        right = (logits.argmax(1) == labels).float().mean().item()
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
         total = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
-        figures: dict[str, Any] = {"accuracy": right}
+        figures = {"accuracy": accuracy}
         if recipe == "joint-train":
             noise = torch.rand(len(images), model.sizes.grid**2, generator=generator)
             reconstruction = model.reconstruction_loss(images, noise.to(images.device))
@@ -137,22 +126,20 @@ def prepare(classifier: Classifier, recipe: Recipe) -> Loss:
     return loss
 
 
-def pretrain(
-    dataset: Dataset,
-    size: str,
-    schedule: Schedule,
-    folder: TrainingFolder,
-    device: torch.device,
-    workers: int,
-    report: Report,
-) -> None:
-    """Train a masked autoencoder of a named size on a dataset's training images, without labels."""
+def pretrain(dataset: Dataset, size: str, run: TrainingRun[Schedule]) -> None:
+    """Train a masked autoencoder on a dataset's training images, without labels.
+
+    Args:
+        dataset: a dataset with training images.
+        size: a name of `SIZES`.
+        run: the schedule, the folder, and where to compute.
+    """
+    schedule, folder = run.schedule, run.folder
     with seeded(schedule.seed):
-        model = MAENetwork(SIZES[size]).to(device)
+        model = MAENetwork(SIZES[size]).to(run.device)
     images = TrainingImages(dataset, model.sizes.image, schedule.min_crop, to_pixels())
-    fit(model, pretraining_loss(model), images, schedule, folder, device, workers, report)
-    about = {**folder.options, "crop": 1.0 if size == "tiny" else CROP}
-    folder.save_model(lambda path: save(path, about, model))
+    fit(model, pretraining_loss(model), images, run)
+    save(folder.model, {**folder.options, "crop": 1.0 if size == "tiny" else CROP}, model)
 
 
 def train(
@@ -160,28 +147,25 @@ def train(
     backbone: MAENetwork,
     recipe: Recipe,
     head: HeadKind,
-    schedule: Schedule,
-    folder: TrainingFolder,
-    device: torch.device,
-    workers: int,
-    report: Report,
+    run: TrainingRun[Schedule],
 ) -> None:
-    """Train a classifier on top of a masked autoencoder by a dataset's training images."""
+    """Train a head, with the masked autoencoder below it or alone, on labelled training images.
+
+    Args:
+        dataset: a dataset with training images.
+        backbone: the autoencoder to start from; it stays as it is.
+        recipe: which weights learn, and by which loss.
+        head: the kind of head.
+        run: the schedule, the folder, and where to compute.
+    """
+    schedule, folder = run.schedule, run.folder
     with seeded(schedule.seed):
-        classifier = Classifier(
+        classifier = MAEClassifier(
             copy.deepcopy(backbone), make_head(backbone, head, len(dataset.classes))
-        ).to(device)
-    loss = prepare(classifier, recipe)
+        ).to(run.device)
+    set_trainable(classifier, recipe)
     images = TrainingImages(dataset, backbone.sizes.image, schedule.min_crop, to_pixels())
-    fit(classifier, loss, images, schedule, folder, device, workers, report)
+    fit(classifier, classification_loss(classifier, recipe), images, run)
     # The probe leaves the autoencoder as it was, so its file needs the head alone.
     trained = None if recipe == "vit-probe" else classifier.model
-    folder.save_model(lambda path: save(path, folder.options, trained, classifier.head))
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw first weights from a seed; the global generator is given back after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+    save(folder.model, folder.options, trained, classifier.head)

@@ -75,13 +75,20 @@ def train(
 
     import torch
 
-    from ttt_bench import TrainingFolder, UserError, choose_device, load_backbone
+    from ttt_bench import (
+        TrainingFolder,
+        TrainingRun,
+        UserError,
+        choose_device,
+        load_backbone,
+        seeded,
+    )
     from ttt_bench_apm.self_supervised.images import Folder
     from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
     from ttt_bench_apm.self_supervised.shards import extract
     from ttt_bench_apm.self_supervised.teacher import Teacher
     from ttt_bench_apm.self_supervised.training import Recipe, split
-    from ttt_bench_apm.self_supervised.training import train as run
+    from ttt_bench_apm.self_supervised.training import train as train_field
 
     def report(line: str) -> None:
         click.echo(line, err=True)
@@ -113,8 +120,8 @@ def train(
     }
     folder = TrainingFolder(output, options_of_it)
     shards = extract(photographs, model, sizes.image, cache or output / "cache", report)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(chosen.seed)
+    with seeded(chosen.seed):
         network = PerceptionField(sizes).to(where)
-    run(network, shards, fitting, watched, chosen, folder, where, workers, report)
+    run = TrainingRun(schedule=chosen, folder=folder, device=where, workers=workers, report=report)
+    train_field(network, shards, fitting, watched, run)
     click.echo(f"{folder.model}: use it with --checkpoint {folder.model}")
