@@ -80,12 +80,13 @@ class TrainingFolder:
             return None
         require_regular(self.state, LARGEST_CHECKPOINT)
         try:
-            return torch.load(self.state, map_location="cpu", weights_only=True)
+            state = torch.load(self.state, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise TypeError(f"a {type(state).__name__}, no dict")
+            return state
         # A damaged file can fail in any way there is.
         except Exception as error:
-            raise UserError(
-                f"{self.state}: damaged; remove it to start this training anew"
-            ) from error
+            raise UserError(f"{self.state}: damaged; remove it to start anew") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Save a state, and beside it the log that is its entry `log`."""
