@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_download import everything, tar_of, tar_with, zip_of
-from ttt_bench.api.on_disk import Archive
+from ttt_bench import Archive
 from ttt_bench.datasets.acquire import unpack as unpacking
 from ttt_bench.datasets.acquire.unpack import RefusedArchiveError, unpack
 

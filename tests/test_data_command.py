@@ -1,4 +1,4 @@
-"""`ttt-bench data`: what is there, what is wrong with it, and how the rest is had."""
+"""`ttt-bench data`: the state of datasets on disk, downloading, verifying."""
 
 import hashlib
 import io
@@ -6,17 +6,16 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.serving import Site, serve
-from ttt_bench.api.on_disk import Archive, HowToGet
-from ttt_bench.api.specs import DatasetSpec
-from ttt_bench.datasets import on_disk
-from ttt_bench.datasets.fine_grained import DescribableTextures, EuroSat, FgvcAircraft
-from ttt_bench.datasets.published_split import ExpectedCounts
+from tests.http_server import Site, serve
+from ttt_bench import Archive, DatasetSpec, HowToGet, registered
+from ttt_bench.api import on_disk
+from ttt_bench.datasets.facts.rows import ExpectedCounts
 from ttt_bench.registry import Registered, registry
 
 FILES = [("Forest/Forest_1.jpg", 0), ("River/River_2.jpg", 1), ("River/River_1.jpg", 1)]
@@ -29,13 +28,22 @@ def nobodys_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_disk.platformdirs, "user_data_path", lambda _: tmp_path / "user")
 
 
+def change_facts(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
+    """Change the row of a built-in dataset, for the harness and for the dataset's reader."""
+    item = registry().datasets[name]
+    spec = replace(item.spec, **changes)
+    monkeypatch.setitem(registry().datasets._items, name, Registered(spec, item.plugin))
+    monkeypatch.setattr(item.spec.load(), "spec", spec)
+
+
 @pytest.fixture
 def eurosat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data" / "eurosat"
     save_images(folder / "2750")
     split = {"train": SPLIT[:1], "val": SPLIT[:1], "test": SPLIT}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
-    monkeypatch.setattr(EuroSat, "known", ExpectedCounts(images=3, classes=2, per_class=(1, 2)))
+    counts = ExpectedCounts(images=3, classes=2, per_class=(1, 2))
+    change_facts(monkeypatch, "eurosat", counts=counts)
     return folder
 
 
@@ -90,13 +98,13 @@ def test_status_as_json(ttt, eurosat: Path, monkeypatch):
     assert len(missing["steps"]) == 3
 
 
-def test_broken_plugin_is_shown_and_stops_nothing(ttt, eurosat: Path, monkeypatch):
+def test_broken_plugin_is_shown_and_stops_nothing(ttt, eurosat: Path):
     spec = DatasetSpec(
-        name="half-made", summary="", code="nowhere:Nothing", backbones={}, source="", licence=""
-    )
-    registered = Registered(spec, registry().plugins[0])
-    monkeypatch.setitem(registry().datasets._items, "half-made", registered)
-    code, out, _ = ttt("data", "status", "--data-root", "data", "--format", "json")
+        name="half-made", summary="", code="nowhere:Nothing", source="", licence="",
+        folders=("half-made",), how_to_get=HowToGet(gigabytes=1),
+    )  # fmt: skip
+    with registered(datasets=[spec]):
+        code, out, _ = ttt("data", "status", "--data-root", "data", "--format", "json")
     assert code == 0
     states = {one["name"]: one for one in json.loads(out)["datasets"]}
     assert states["half-made"]["status"] == "broken"
@@ -108,7 +116,7 @@ def test_verify(ttt, eurosat: Path):
     code, out, err = ttt("data", "verify", "--data-root", "data")
     assert code == 0, err
     assert "eurosat: 3 test images, 2 classes, in" in out
-    assert "2 counts compared with the known ones, 3 images decoded: 0 problems" in out
+    assert "3 counts compared with the published ones, 3 images decoded: 0 problems" in out
 
 
 def test_verify_names_a_truncated_image(ttt, eurosat: Path):
@@ -135,7 +143,7 @@ def test_verify_names_a_missing_image_and_counts_further_datasets(ttt, eurosat: 
         (("status", "eurosad"), ["'eurosad'", "eurosat"]),
         (("verify", "cifar10-c-mini"), ["nothing to get"]),
         (("status", "eurosat:x"), ["takes no argument"]),
-        (("verify",), ["no dataset is there"]),
+        (("verify",), ["no dataset is on disk"]),
         (("verify", "dtd"), ["dtd: no folder dtd or DTD in"]),
         (("download",), ["DATASET"]),
         (("download", "eurosad"), ["'eurosad'", "eurosat"]),
@@ -157,7 +165,7 @@ def test_what_cannot_be_fetched_is_explained(ttt, eurosat: Path):
     assert "ucf101: no public address" in one_line(err)
     code, out, _ = ttt("data", "download", "eurosat", "ucf101", "--data-root", "data")
     assert code == 0
-    assert f"eurosat: is there, in {Path('data/eurosat')}" in out
+    assert f"eurosat: complete, in {Path('data/eurosat')}" in out
     assert "1. Take UCF-101-midframes.zip" in out
 
 
@@ -169,7 +177,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def served(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """The images of the miniature as an archive that EuroSAT's and DTD's class point to."""
+    """The images of the miniature as an archive that EuroSAT's facts name."""
     save_images(tmp_path / "packed" / "2750")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -179,8 +187,8 @@ def served(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         url=f"{site.url}/eurosat.tgz", hash=f"sha256:{hashlib.sha256(content).hexdigest()}",
         size=len(content), folder="2750", inner="2750",
     )  # fmt: skip
-    acquisition = HowToGet(archives=(packed,), steps=("Take the split.",), gigabytes=0.001)
-    monkeypatch.setattr(EuroSat, "acquisition", acquisition)
+    how_to_get = HowToGet(archives=(packed,), steps=("Take the split.",), gigabytes=0.001)
+    change_facts(monkeypatch, "eurosat", how_to_get=how_to_get)
     return site
 
 
@@ -190,16 +198,16 @@ def test_download_says_what_remains_and_is_done_once(ttt, served: Site, eurosat:
     download = ("data", "download", "eurosat", "--data-root", "data")
     code, out, err = ttt(*download)
     assert code == 0, err
-    assert "eurosat: fetched, in" in out
+    assert "eurosat: downloaded, in" in out
     assert "no split_zhou_EuroSAT.json" in out
     assert "1. Take the split." in out
     assert "eurosat.tgz: 0.0 of 0.0 MB" in err
     code, out, _ = ttt(*download)
     assert code == 0
-    assert "eurosat: unpacked before" in out
+    assert "eurosat: unpacked earlier" in out
     (eurosat / "split_zhou_EuroSAT.json").write_bytes(split)
     assert ttt("data", "verify", "eurosat", "--data-root", "data")[0] == 0
-    assert f"eurosat: is there, in {Path('data/eurosat')}" in ttt(*download)[1]
+    assert f"eurosat: complete, in {Path('data/eurosat')}" in ttt(*download)[1]
     assert len(served.asked) == 1
 
 
@@ -235,16 +243,17 @@ def test_wrong_hash_is_one_line(ttt, served: Site, eurosat: Path):
 
 def test_archive_that_does_not_fit_its_dataset(ttt, served: Site, eurosat: Path, monkeypatch):
     """Nothing remains to be done by hand, so that it does not fit is the command's error."""
-    acquisition = HowToGet(archives=EuroSat.acquisition.archives, gigabytes=0.001)
-    monkeypatch.setattr(FgvcAircraft, "acquisition", acquisition)
+    how_to_get = registry().datasets["eurosat"].spec.how_to_get
+    change_facts(monkeypatch, "fgvc-aircraft", how_to_get=replace(how_to_get, steps=()))
     code, _, err = ttt("data", "download", "fgvc-aircraft", "--data-root", "data")
     assert code == 2
     assert "no variants.txt" in one_line(err)
 
 
 def test_download_goes_to_the_users_folder_by_default(ttt, served: Site, tmp_path, monkeypatch):
-    monkeypatch.setattr(DescribableTextures, "acquisition", EuroSat.acquisition)
+    how_to_get = registry().datasets["eurosat"].spec.how_to_get
+    change_facts(monkeypatch, "dtd", how_to_get=how_to_get)
     code, out, err = ttt("data", "download", "dtd")
     assert code == 0, err
-    assert f"dtd: fetched, in {tmp_path / 'user' / 'dtd'}" in out
+    assert f"dtd: downloaded, in {tmp_path / 'user' / 'dtd'}" in out
     assert (tmp_path / "user" / "dtd" / "2750" / "River" / "River_1.jpg").exists()

@@ -44,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_image_folder(photos: Path):
     dataset = ImageFolder(str(photos), None)
-    assert dataset.class_names == ("n01 cat", "n02 dog")
+    assert dataset.classes.names == ("n01 cat", "n02 dog")
     assert [entry.label for entry in dataset.entries] == [0, 0, 1, 1, 1]
     assert dataset.open(4).mode == "RGB"
     revision = dataset.card()["revision"]
@@ -55,7 +55,7 @@ def test_image_folder(photos: Path):
 def test_image_folder_names_and_root(photos: Path):
     (photos / "classnames.txt").write_text("n02_dog Chihuahua\nn01_cat tabby cat\n\n")
     dataset = ImageFolder(photos.name, photos.parent)
-    assert dataset.class_names == ("tabby cat", "Chihuahua")
+    assert dataset.classes.names == ("tabby cat", "Chihuahua")
     (photos / "classnames.txt").write_text("n02_dog Chihuahua\n")
     with pytest.raises(UserError, match="no name for the folder n01_cat"):
         ImageFolder(str(photos), None)

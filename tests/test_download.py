@@ -7,13 +7,13 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.serving import Site, serve
-from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk
+from tests.http_server import Site, serve
+from ttt_bench import Archive, DatasetSpec, HowToGet, UserError
 from ttt_bench.datasets.acquire.download import download
 from ttt_bench.datasets.acquire.fetch import fetch
 from ttt_bench.datasets.acquire.unpack import unpack
@@ -23,6 +23,13 @@ CONTENT = bytes(range(256)) * 4000
 
 def silent(have: int, total: int | None) -> None:
     pass
+
+
+def dataset_of(name: str, *archives: Archive, gigabytes: float) -> DatasetSpec:
+    return DatasetSpec(
+        name=name, summary="", code="", source="", licence="", folders=(name, name.capitalize()),
+        how_to_get=HowToGet(archives=archives, gigabytes=gigabytes),
+    )  # fmt: skip
 
 
 def display(title: str) -> nullcontext[Callable[[int, int | None], None]]:
@@ -164,7 +171,7 @@ def test_unpacking_beside_what_is_there(tmp_path: Path):
     before = everything(tmp_path / "root")
     assert before[0] == "set"
     assert before[-1] == "split.json"
-    with pytest.raises(UserError, match="set: is there already"):
+    with pytest.raises(UserError, match="set: exists already"):
         unpack(tmp_path / "file", Archive(url="", hash="", size=0), tmp_path / "root")
     assert everything(tmp_path / "root") == before
 
@@ -192,37 +199,27 @@ HARMFUL = {
 @pytest.mark.parametrize("content", HARMFUL.values(), ids=HARMFUL)
 def test_harmful_archive_leaves_nothing(site: Site, tmp_path: Path, content: bytes):
     archive = archive_of(site, "a.tar.gz", content, folder="images", inner="images")
-
-    class Photos(OnDisk):
-        folders = ("photos",)
-        acquisition = HowToGet(archives=(archive,), gigabytes=0.0)
-
-    place = tmp_path / "deep" / "data"
+    photos = dataset_of("photos", archive, gigabytes=0)
     with pytest.raises(UserError) as refused:
-        download("photos", Photos, place, display)
+        download("photos", photos, tmp_path / "deep" / "data", display)
     assert "a.tar.gz" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert everything(tmp_path) == ["deep", "deep/data"]
 
 
-class Pictures(OnDisk):
-    folders = ("pictures", "Pictures")
-
-
 @pytest.fixture
-def pictures(site: Site, monkeypatch: pytest.MonkeyPatch) -> type[OnDisk]:
+def pictures(site: Site) -> DatasetSpec:
     """Two archives that go into the dataset's folder itself, and one into a folder of its own."""
-    archives = (
+    return dataset_of(
+        "pictures",
         archive_of(site, "noise.tar", tar_of({"snow/1.jpg": b"1"}, "w")),
         archive_of(site, "blur.tar", tar_of({"fog/1.jpg": b"1"}, "w")),
         archive_of(site, "clean.zip", zip_of({"x/1.jpg": b"1"}), folder="clean", inner="x"),
+        gigabytes=0.001,
     )
-    acquisition = HowToGet(archives=archives, gigabytes=0.001)
-    monkeypatch.setattr(Pictures, "acquisition", acquisition, raising=False)
-    return Pictures
 
 
-def test_second_download_does_nothing(site: Site, pictures: type[OnDisk], tmp_path: Path):
+def test_second_download_does_nothing(site: Site, pictures: DatasetSpec, tmp_path: Path):
     root, fetched = download("pictures", pictures, tmp_path, display)
     assert (root, fetched) == (tmp_path / "pictures", 3)
     files = [path for path in everything(root) if path.endswith("jpg")]
@@ -233,7 +230,7 @@ def test_second_download_does_nothing(site: Site, pictures: type[OnDisk], tmp_pa
 
 
 def test_download_continues_with_the_archive_that_failed(
-    site: Site, pictures: type[OnDisk], tmp_path: Path
+    site: Site, pictures: DatasetSpec, tmp_path: Path
 ):
     blur = site.files.pop("/blur.tar")
     with pytest.raises(UserError, match=r"blur\.tar"):
@@ -243,7 +240,7 @@ def test_download_continues_with_the_archive_that_failed(
     assert [path for path, _ in site.asked].count("/noise.tar") == 1
 
 
-def test_download_into_a_linked_folder_that_is_there(pictures: type[OnDisk], tmp_path: Path):
+def test_download_into_a_linked_folder_that_is_there(pictures: DatasetSpec, tmp_path: Path):
     (tmp_path / "large disk" / "set").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "Pictures").symlink_to(tmp_path / "large disk" / "set")
@@ -252,18 +249,15 @@ def test_download_into_a_linked_folder_that_is_there(pictures: type[OnDisk], tmp
     assert everything(tmp_path / "data") == ["Pictures"]
 
 
-def test_too_small_a_disk(
-    site: Site, pictures: type[OnDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(
-        pictures, "acquisition", HowToGet(archives=pictures.acquisition.archives, gigabytes=1e9)
-    )
+def test_too_small_a_disk(site: Site, pictures: DatasetSpec, tmp_path: Path):
+    assert pictures.how_to_get is not None
+    huge = replace(pictures, how_to_get=replace(pictures.how_to_get, gigabytes=1e9))
     with pytest.raises(UserError, match=r"needs about 1000000000\.0 GB, .* free"):
-        download("pictures", pictures, tmp_path, display)
+        download("pictures", huge, tmp_path, display)
     assert site.asked == []
 
 
-def test_a_place_that_is_a_file(pictures: type[OnDisk], tmp_path: Path):
+def test_a_place_that_is_a_file(pictures: DatasetSpec, tmp_path: Path):
     (tmp_path / "data").write_text("")
     with pytest.raises(UserError, match="cannot be put into"):
         download("pictures", pictures, tmp_path / "data", display)

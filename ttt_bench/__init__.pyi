@@ -1,4 +1,8 @@
 # The public names, each once. `ttt_bench/__init__.py` loads them from here on first use.
+# Datasets that can be downloaded
+from .api.acquisition import Archive as Archive
+from .api.acquisition import HowToGet as HowToGet
+
 # Methods
 from .api.adapter import Adapter as Adapter
 from .api.adapter import AdapterConfig as AdapterConfig
@@ -28,8 +32,6 @@ from .api.executor import Executor as Executor
 from .api.executor import Worker as Worker
 from .api.executor import WorkerSpec as WorkerSpec
 from .api.hookspecs import hookimpl as hookimpl
-from .api.on_disk import Archive as Archive
-from .api.on_disk import HowToGet as HowToGet
 from .api.on_disk import OnDisk as OnDisk
 from .api.on_disk import find_folder as find_folder
 from .api.on_disk import open_image as open_image

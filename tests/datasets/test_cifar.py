@@ -19,7 +19,7 @@ LABELS = np.arange(COUNT) * 3 % 10
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
     monkeypatch.setattr("ttt_bench.datasets.cifar.BATCH", COUNT)
-    monkeypatch.setattr("ttt_bench.datasets.cifar.SAMPLED", 10)
+    monkeypatch.setattr("ttt_bench.datasets.cifar.REVISION_EVERY", 10)
     monkeypatch.delenv("TTT_BENCH_DATA", raising=False)
     empty = tmp_path_factory.mktemp("home")
     monkeypatch.setattr("platformdirs.user_data_path", lambda _: empty)
@@ -82,8 +82,8 @@ def test_cifar10(place: str, kind: str, tmp_path: Path):
     assert dataset.training[COUNT + 3].label == LABELS[3]
     assert np.array_equal(dataset.open_training(COUNT + 3), images(2)[3])
     assert len({dataset.sample_id(i) for i in range(COUNT)}) == COUNT
-    assert dataset.class_names == Cifar10CMini.class_names
-    assert dataset.found_counts() == dataset.expected_counts()
+    assert dataset.classes == Cifar10CMini.classes
+    assert dataset.actual_counts() == dataset.expected_counts()
     assert not list(dataset.problems())
 
 

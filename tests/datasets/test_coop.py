@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ from PIL import Image
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.datasets import fine_grained
-from ttt_bench.datasets.published_split import ExpectedCounts, PublishedSplit, ZhouSplit
-from ttt_bench.datasets.specs_fine_grained import specs
+from ttt_bench.datasets.facts.fine_grained import ROWS
+from ttt_bench.datasets.facts.rows import ExpectedCounts, SplitSpec
+from ttt_bench.datasets.published_split import PublishedSplit, ZhouSplit
 
 Rows = list[tuple[str, int, str]]
 
@@ -104,12 +105,24 @@ MINIS = [
         "a centered satellite photo of Annual Crop Land.",
     ),
 ]  # fmt: skip
-each = pytest.mark.parametrize("mini", MINIS, ids=lambda mini: mini.kind.name)
+each = pytest.mark.parametrize("mini", MINIS, ids=lambda mini: mini.kind.spec.name)
 
 
 def save_image(path: Path, size: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (size, size), 90).save(path)
+
+
+def publish(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[PublishedSplit],
+    images: int,
+    classes: int,
+    per_class: tuple[int, ...] = (),
+) -> None:
+    """Make these the published numbers of a dataset."""
+    counts = ExpectedCounts(images=images, classes=classes, per_class=per_class)
+    monkeypatch.setattr(kind, "spec", replace(kind.spec, counts=counts))
 
 
 Build = Callable[..., Path]
@@ -127,7 +140,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
         training = [(f"{Path(path).parent.as_posix()}/train.jpg".removeprefix("./"), label, name)]
         split = root / folder / mini.split
         split.write_text(json.dumps({"train": training, "val": training, "test": mini.test}))
-        monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=3, classes=2))
+        publish(monkeypatch, mini.kind, images=3, classes=2)
         return split
 
     return build
@@ -140,8 +153,8 @@ def test_layouts(build: Build, tmp_path: Path, mini: Mini):
     for dataset in (mini.kind("", tmp_path / "coop"), mini.kind("", tmp_path / "tpt")):
         assert [entry.label for entry in dataset.entries] == [label for _, label, _ in mini.test]
         names = {label: name.replace("_", " ") for _, label, name in mini.test}
-        assert dataset.class_names == (names[0], names[1])
-        assert dataset.prompt.format(dataset.class_names[1]) == mini.prompt
+        assert dataset.classes.names == (names[0], names[1])
+        assert dataset.classes.prompt.format(dataset.classes.names[1]) == mini.prompt
         assert dataset.augmix
         assert dataset.open(1).mode == "RGB"
         assert list(dataset.problems()) == []
@@ -173,11 +186,11 @@ def test_missing_image_is_named(build: Build, tmp_path: Path, mini: Mini):
 @each
 def test_split_that_is_not_the_published_one(build: Build, tmp_path: Path, mini: Mini, monkeypatch):
     build(mini)
-    monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=4, classes=2))
-    with pytest.raises(UserError, match=rf"{mini.split}: 3 test images, 4 are known"):
+    publish(monkeypatch, mini.kind, images=4, classes=2)
+    with pytest.raises(UserError, match=rf"{mini.split}: 3 test images, 4 are published"):
         mini.kind("", tmp_path)
-    monkeypatch.setattr(mini.kind, "known", ExpectedCounts(images=3, classes=3))
-    with pytest.raises(UserError, match="2 classes, 3 are known; missing: label 2"):
+    publish(monkeypatch, mini.kind, images=3, classes=3)
+    with pytest.raises(UserError, match="2 classes, 3 are published; missing: label 2"):
         mini.kind("", tmp_path)
 
 
@@ -250,10 +263,10 @@ def test_verify_finds_a_truncated_image_and_wrong_counts(build: Build, tmp_path:
     image = tmp_path / "oxford_pets" / "images" / "american_bulldog_203.jpg"
     save_image(image, 64)
     image.write_bytes(image.read_bytes()[:-20])
-    monkeypatch.setattr(PETS.kind, "known", ExpectedCounts(images=3, classes=2, per_class=(2, 1)))
+    publish(monkeypatch, PETS.kind, images=3, classes=2, per_class=(2, 1))
     counts, cats, truncated = PETS.kind("", tmp_path).problems()
-    assert "1 images of abyssinian, 2 are known" in counts
-    assert "2 images of american bulldog, 1 are known" in cats
+    assert "1 images of abyssinian, 2 are published" in counts
+    assert "2 images of american bulldog, 1 are published" in cats
     assert truncated.startswith(f"{image}: not a readable image (")
 
 
@@ -277,17 +290,17 @@ def aircraft(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "1514522 BAE 146-200\n0747566 F/A-18\n1008575 BAE 146-200\n"
     )
     (folder / "images_variant_train.txt").write_text("1025794 F/A-18\n")
-    monkeypatch.setattr(AIRCRAFT, "known", ExpectedCounts(images=3, classes=2))
+    publish(monkeypatch, AIRCRAFT, images=3, classes=2)
     return folder
 
 
 def test_aircraft(aircraft: Path, tmp_path: Path):
     dataset = AIRCRAFT("", tmp_path)
-    assert dataset.class_names == ("F/A-18", "BAE 146-200")
+    assert dataset.classes.names == ("F/A-18", "BAE 146-200")
     assert [(entry.key, entry.label) for entry in dataset.entries] == [
         ("1514522.jpg", 1), ("0747566.jpg", 0), ("1008575.jpg", 1),
     ]  # fmt: skip
-    assert dataset.prompt.format("F/A-18") == "a photo of a F/A-18, a type of aircraft."
+    assert dataset.classes.prompt.format("F/A-18") == "a photo of a F/A-18, a type of aircraft."
     assert dataset.open(2).mode == "RGB"
     with pytest.raises(UserError, match=r"1025794\.jpg: there is no such file"):
         dataset.open_training(0)
@@ -308,27 +321,40 @@ def test_broken_aircraft(aircraft: Path, tmp_path: Path):
         AIRCRAFT("", tmp_path)
 
 
-KINDS = [spec.load() for spec in specs()]
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+# Test images of CoOp's splits (Zhou et al. 2022, table of datasets).
+PUBLISHED = {
+    "flowers102": 2463, "dtd": 1692, "oxford-pets": 3669, "stanford-cars": 8041, "ucf101": 3783,
+    "caltech101": 2465, "food101": 30300, "sun397": 19850, "fgvc-aircraft": 3333, "eurosat": 8100,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_published_numbers(kind: type[PublishedSplit]):
-    spec = next(spec for spec in specs() if spec.name == kind.name)
-    known = kind.known
-    assert str(known.images) in spec.summary
-    assert str(known.classes) in spec.summary
-    counts = known.per_class * (known.classes if len(known.per_class) == 1 else 1)
-    assert sum(counts) in (0, known.images)
-    assert len(counts) in (0, known.classes)
+@rows
+def test_published_numbers(row: SplitSpec):
+    counts = row.counts
+    assert counts.images == PUBLISHED[row.name]
+    assert f"{counts.classes} " in row.summary
+    assert f"{counts.images} test images" in row.summary
+    per_class = counts.per_class * (counts.classes if len(counts.per_class) == 1 else 1)
+    assert sum(per_class) in (0, counts.images)
+    assert len(per_class) in (0, counts.classes)
+
+
+@rows
+def test_a_reader_has_the_row_that_names_it(row: SplitSpec):
+    assert row.load().spec is row
+    assert row.how_to_get is not None
+    assert row.how_to_get.archives or row.how_to_get.steps
 
 
 def test_templates():
     """As many as CLIP's authors published for each, all of them with a place for the name."""
-    assert {kind.name: len(kind.templates) for kind in KINDS} == {
+    assert {row.name: len(row.templates) for row in ROWS} == {
         "flowers102": 1, "dtd": 8, "oxford-pets": 1, "stanford-cars": 8, "ucf101": 48,
         "caltech101": 34, "food101": 1, "sun397": 2, "fgvc-aircraft": 2, "eurosat": 3,
     }  # fmt: skip
-    for kind in KINDS:
-        assert len(set(kind.templates)) == len(kind.templates)
-        assert all(template.count("{}") == 1 for template in (kind.prompt, *kind.templates))
-        assert kind.name == "dtd" or kind.prompt in kind.templates
+    for row in ROWS:
+        assert len(set(row.templates)) == len(row.templates)
+        assert all(template.count("{}") == 1 for template in (row.prompt, *row.templates))
+        assert row.name == "dtd" or row.prompt in row.templates

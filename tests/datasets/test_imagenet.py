@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
 from ttt_bench import UserError
+from ttt_bench.datasets.facts import cifar
+from ttt_bench.datasets.facts import imagenet as facts
 from ttt_bench.datasets.imagenet import (
+    ALL,
     ImageNet,
     ImageNetA,
     ImageNetFolders,
@@ -19,7 +23,7 @@ from ttt_bench.datasets.imagenet import (
     ImageNetSketch,
     ImageNetV2,
 )
-from ttt_bench.datasets.specs_imagenet import specs
+from ttt_bench.registry import registry
 
 SYNSETS: list[str] = ImageNetInfo().label_names()
 
@@ -45,37 +49,39 @@ def fill(place: Path, folders: Iterable[str], names: Iterable[str]):
     image.unlink()
 
 
-def known(monkeypatch: pytest.MonkeyPatch, kind: type[ImageNetFolders], per_class: int):
+def publish(monkeypatch: pytest.MonkeyPatch, kind: type[ImageNetFolders], per_class: int):
     """Pretend that the whole set has this many images of each class."""
-    classes = 200 if kind.subset else 1000
-    monkeypatch.setattr(kind, "total", classes * per_class)
-    if kind.per_class:
-        monkeypatch.setattr(kind, "per_class", per_class)
+    classes = 200 if kind.spec.class_list else 1000
+    counts = {"total": classes * per_class}
+    if kind.spec.per_class:
+        counts["per_class"] = per_class
+    monkeypatch.setattr(kind, "spec", replace(kind.spec, **counts))
 
 
 @pytest.mark.parametrize("place", ["imagenet/images/val", "ImageNet/val", "ILSVRC2012"])
 def test_imagenet(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    known(monkeypatch, ImageNet, 2)
+    publish(monkeypatch, ImageNet, 2)
     # Made in another order than that of the labels.
     names = ["ILSVRC2012_val_00000293.JPEG", "ILSVRC2012_val_00002138.JPEG"]
     fill(tmp_path / place, reversed(SYNSETS), names)
     dataset = ImageNet("", tmp_path)
     assert dataset.name == "imagenet"
-    assert dataset.class_names == IMAGENET_CLASSNAMES
-    assert dataset.imagenet_indices == tuple(range(1000))
+    assert dataset.classes.names == tuple(IMAGENET_CLASSNAMES)
+    assert dataset.classes.imagenet_indices == tuple(range(1000))
     assert [entry.label for entry in dataset.entries] == sorted([*range(1000), *range(1000)])
     assert dataset.entries[2].key == "n01443537/ILSVRC2012_val_00000293.JPEG"
-    assert dataset.class_names[dataset.entries[2].label] == "goldfish"
+    assert dataset.classes.names[dataset.entries[2].label] == "goldfish"
     assert dataset.open(2).mode == "RGB"
     assert dataset.path(2) == tmp_path / place / dataset.entries[2].key
-    assert dataset.expected_counts() == dataset.found_counts() == dict.fromkeys(SYNSETS, 2)
+    assert dataset.expected_counts() == {ALL: 2000, **dict.fromkeys(SYNSETS, 2)}
+    assert dataset.actual_counts() == dataset.expected_counts()
     assert not list(dataset.problems())
 
 
 def test_the_card_is_that_of_the_images_not_of_the_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    known(monkeypatch, ImageNet, 1)
+    publish(monkeypatch, ImageNet, 1)
     fill(tmp_path / "a" / "imagenet" / "images" / "val", SYNSETS, ["1.JPEG"])
     fill(tmp_path / "b" / "ImageNet" / "val", SYNSETS, ["1.JPEG"])
     first, second = ImageNet("", tmp_path / "a"), ImageNet("", tmp_path / "b")
@@ -108,8 +114,8 @@ def test_subsets(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    known(monkeypatch, kind, 1)
-    listed = files("timm") / "data" / "_info" / f"imagenet_{kind.name[-1]}_synsets.txt"
+    publish(monkeypatch, kind, 1)
+    listed = files("timm") / "data" / "_info" / f"imagenet_{kind.spec.name[-1]}_synsets.txt"
     members = listed.read_text().split()
     for number, place in enumerate(places):
         fill(tmp_path / str(number) / place, members[::-1], [file])
@@ -117,9 +123,11 @@ def test_subsets(
         dataset = kind("", tmp_path / str(number))
         assert [entry.key.split("/")[0] for entry in dataset.entries] == members
         assert [entry.label for entry in dataset.entries] == list(range(200))
-        assert dataset.imagenet_indices == tuple(SYNSETS.index(synset) for synset in members)
+        assert dataset.classes.imagenet_indices == tuple(
+            SYNSETS.index(synset) for synset in members
+        )
         names = [IMAGENET_CLASSNAMES[SYNSETS.index(synset)] for synset in members]
-        assert dataset.class_names == tuple(names)
+        assert dataset.classes.names == tuple(names)
         assert dataset.open(199).size == (5, 4)
     fill(tmp_path / "0" / places[0], [next(s for s in SYNSETS if s not in members)], [file])
     with pytest.raises(UserError, match="is none of its 200 class folders"):
@@ -135,13 +143,13 @@ def test_subsets(
     ],
 )
 def test_v2_folders_are_numbers(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    known(monkeypatch, ImageNetV2, 1)
+    publish(monkeypatch, ImageNetV2, 1)
     fill(tmp_path / place, map(str, range(1000)), ["00e7e5d4b0b2c8a6.jpeg"])
     dataset = ImageNetV2("", tmp_path)
     keys = [entry.key.split("/")[0] for entry in dataset.entries]
     assert keys[1:12] == [*map(str, range(1, 12))]
     assert [entry.label for entry in dataset.entries] == list(range(1000))
-    assert dataset.class_names[10] == IMAGENET_CLASSNAMES[10]
+    assert dataset.classes.names[10] == IMAGENET_CLASSNAMES[10]
     shutil.rmtree(tmp_path / place / "10")
     with pytest.raises(UserError, match=r"999 class folders in .*, 1000 expected \(10 is missing"):
         ImageNetV2("", tmp_path)
@@ -151,11 +159,11 @@ def test_v2_folders_are_numbers(place: str, tmp_path: Path, monkeypatch: pytest.
     "place", ["ImageNet-Sketch", "imagenet-sketch/images", "imagenet-sketch/sketch"]
 )
 def test_sketch(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    known(monkeypatch, ImageNetSketch, 1)
+    publish(monkeypatch, ImageNetSketch, 1)
     fill(tmp_path / place, SYNSETS, ["sketch_0.JPEG"])
     dataset = ImageNetSketch("", tmp_path)
     assert [entry.label for entry in dataset.entries] == list(range(1000))
-    assert not dataset.expected_counts()
+    assert dataset.expected_counts() == {ALL: 1000}
     (tmp_path / place / SYNSETS[5] / "sketch_1.JPEG").write_bytes(dataset.path(0).read_bytes())
     with pytest.raises(UserError, match=r"1001 images in .*, 1000 expected; unpack it again"):
         ImageNetSketch("", tmp_path)
@@ -163,7 +171,7 @@ def test_sketch(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    known(monkeypatch, ImageNet, 2)
+    publish(monkeypatch, ImageNet, 2)
     fill(tmp_path / "imagenet" / "val", SYNSETS, ["1.JPEG", "2.JPEG"])
     return tmp_path / "imagenet" / "val"
 
@@ -193,8 +201,8 @@ def test_an_image_in_the_wrong_folder_is_found_by_verify(imagenet: Path, tmp_pat
     (imagenet / SYNSETS[3] / "1.JPEG").rename(imagenet / SYNSETS[4] / "3.JPEG")
     problems = list(ImageNet("", tmp_path).problems())
     assert [problem.split(": ")[1] for problem in problems] == [
-        f"1 images of {SYNSETS[3]}, 2 are known",
-        f"3 images of {SYNSETS[4]}, 2 are known",
+        f"1 images of {SYNSETS[3]}, 2 are published",
+        f"3 images of {SYNSETS[4]}, 2 are published",
     ]
 
 
@@ -228,7 +236,7 @@ def test_a_selection(below: str, tmp_path: Path):
     fill(tmp_path / "mine" / below, [SYNSETS[744], SYNSETS[2]], ["b.jpg", "a.png"])
     dataset = ImageNet(str(tmp_path / "mine"), None)
     assert [entry.label for entry in dataset.entries] == [2, 2, 744, 744]
-    assert len(dataset.class_names) == 1000
+    assert len(dataset.classes.names) == 1000
     assert dataset.name == f"imagenet:{tmp_path / 'mine'}"
     assert dataset.card()["revision"].startswith("selection ")
     assert dataset.entries[0].key == f"{SYNSETS[2]}/a.png"
@@ -262,14 +270,21 @@ def test_real_photographs_as_a_selection():
     dataset = ImageNet(str(folder), None)
     assert len(dataset.entries) == 1000
     assert len({entry.label for entry in dataset.entries}) == 430
-    assert dataset.class_names[dataset.entries[0].label] == "goldfish"
+    assert dataset.classes.names[dataset.entries[0].label] == "goldfish"
     assert not list(dataset.problems())
 
 
-def test_every_spec_names_a_class_of_that_name():
-    for spec in specs():
-        kind = spec.load()
-        assert getattr(kind, "name", spec.name) == spec.name
-        assert kind.folders[0] == spec.name
-        assert all((spec.source, spec.licence, spec.citation))
-        assert kind.acquisition.archives or kind.acquisition.steps
+def test_a_reader_has_the_row_that_names_it():
+    for row in (*facts.ROWS, cifar.CIFAR10, cifar.CIFAR10_C):
+        assert row.load().spec is row
+        assert row.folders[0] == row.name
+        assert all((row.source, row.licence, row.citation))
+        assert row.how_to_get is not None
+        assert row.how_to_get.archives or row.how_to_get.steps
+
+
+def test_only_imagenet_is_in_distribution():
+    in_distribution = [
+        name for name, item in registry().datasets.items() if item.spec.in_distribution
+    ]
+    assert in_distribution == ["imagenet"]

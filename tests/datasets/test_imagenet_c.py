@@ -4,6 +4,7 @@ import hashlib
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_groups_name_the_severity_where_it_differs():
         ("frog@5", "unknown corruption 'frog'; did you mean fog or frost?"),
         ("fog@6", "unknown severity '6'"),
         ("fog@", "unknown severity ''"),
-        ("fog@5,", "nothing stands beside a comma"),
+        ("fog@5,", "a comma has no condition beside it"),
         ("fog@5:generate", "did you mean generated?"),
         ("fog@5:=x", "unknown source of corruptions ''"),
     ],
@@ -105,8 +106,7 @@ def make_official(root: Path, conditions: list[str]) -> Path:
 @pytest.fixture
 def one_each(monkeypatch: pytest.MonkeyPatch):
     """Pretend that ImageNet has one validation image of each class."""
-    monkeypatch.setattr(ImageNet, "total", 1000)
-    monkeypatch.setattr(ImageNet, "per_class", 1)
+    monkeypatch.setattr(ImageNet, "spec", replace(ImageNet.spec, total=1000, per_class=1))
 
 
 @pytest.mark.usefixtures("one_each")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.values import outcome
-from ttt_bench.api.class_set import IMAGENET_CLASSES
+from ttt_bench.api.class_set import IMAGENET_CLASSES, ClassSet
 from ttt_bench.api.dataset import Entry, spread_sample
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.specs import DatasetSpec
@@ -18,7 +18,7 @@ from ttt_bench.datasets.corruptions import (
     CorruptedEntries,
     parse_selection,
 )
-from ttt_bench.datasets.imagenet import ImageNetA, ImageNetR, _timm_list, synsets
+from ttt_bench.datasets.imagenet import ImageNetA, ImageNetR, synsets, timm_list
 from ttt_bench.registry import Catalog, PluginInfo
 from ttt_bench.report.text import plain
 
@@ -70,24 +70,28 @@ def test_equal_groups_get_equal_shares(groups: list[int], limit: int, size: int)
     assert max(counts) - min(counts) <= 1
 
 
+def classes_at(indices: list[int]) -> ClassSet:
+    return ClassSet(("",) * len(indices), imagenet_indices=tuple(indices))
+
+
 subsets = st.lists(st.integers(0, IMAGENET_CLASSES - 1), unique=True, min_size=1, max_size=250)
 
 
 @given(subsets, st.randoms(use_true_random=False))
 def test_a_head_of_imagenet_gives_the_subset_in_the_datasets_order(subset: list[int], random):
-    assert head_outputs("its", IMAGENET_CLASSES, len(subset), subset) == subset
+    assert classes_at(subset).head_outputs("its", IMAGENET_CLASSES) == subset
     # Called in another order, the classes keep their outputs.
     order = random.sample(range(len(subset)), len(subset))
-    shuffled = head_outputs("its", IMAGENET_CLASSES, len(subset), [subset[i] for i in order])
+    shuffled = classes_at([subset[i] for i in order]).head_outputs("its", IMAGENET_CLASSES)
     scores = np.arange(IMAGENET_CLASSES) * 7 % 1000
     assert (scores[subset][order] == scores[shuffled]).all()
 
 
 @given(st.integers(1, 1200), st.integers(1, 1200), st.none() | subsets)
 def test_a_head_of_another_size_is_refused(outputs: int, classes: int, subset: list[int] | None):
-    if subset is not None:
-        classes = len(subset)
-    found = outcome(lambda: head_outputs("its", outputs, classes, subset))
+    class_set = ClassSet(("",) * classes) if subset is None else classes_at(subset)
+    classes = len(class_set)
+    found = outcome(lambda: class_set.head_outputs("its", outputs))
     if isinstance(found, UserError):
         assert outputs != classes
         assert (subset is None) or outputs != IMAGENET_CLASSES
@@ -100,9 +104,9 @@ def test_a_head_of_another_size_is_refused(outputs: int, classes: int, subset: l
 
 @pytest.mark.parametrize("kind", [ImageNetA, ImageNetR])
 def test_the_published_subsets_are_subsets(kind):
-    indices = [int(word) for word in _timm_list(kind.subset)]
+    indices = [int(word) for word in timm_list(kind.spec.class_list)]
     assert len(set(indices)) == len(indices) == 200
-    assert head_outputs("its", IMAGENET_CLASSES, 200, indices) == indices
+    assert classes_at(indices).head_outputs("its", IMAGENET_CLASSES) == indices
     assert indices == sorted(indices)
     assert len(set(synsets())) == IMAGENET_CLASSES
 
@@ -142,13 +146,13 @@ def test_any_selection_of_corruptions(argument: str):
 
 @given(st.text(max_size=12), st.sampled_from(["", "PATH", "[PATH]"]), st.text(max_size=12))
 def test_any_name_finds_its_spec_or_is_refused(name: str, argument: str, asked: str):
-    shelf = Catalog("dataset", DatasetSpec)
+    catalog = Catalog("dataset", DatasetSpec)
     spec = DatasetSpec(
-        name="mine", summary="", code="x:Y", argument=argument, backbones={}, source="", licence=""
+        name="mine", summary="", code="x:Y", argument=argument, source="", licence=""
     )
-    shelf.add(shelf.check([spec]), PluginInfo("p", "d", "1"))
+    catalog.add(catalog.validate([spec]), PluginInfo("p", "d", "1"))
     for typed in (name, f"mine:{asked}", f"mine{asked}"):
-        found = outcome(lambda: shelf.find(typed))  # noqa: B023
+        found = outcome(lambda: catalog.find(typed))  # noqa: B023
         if not isinstance(found, UserError):
             assert found.spec is spec
             assert typed.partition(":")[0] == "mine"

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.fuzz.values import outcome
 from tests.test_download import everything, tar_of, tar_with, zip_of
-from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import MOST_PIXELS, Archive, open_image
+from ttt_bench import Archive, UserError, open_image
+from ttt_bench.api.on_disk import MOST_PIXELS
 from ttt_bench.datasets.acquire.unpack import unpack
 
 

@@ -1,98 +1,78 @@
-"""Datasets that live in a folder: where they are looked for, and what is known of them."""
+"""OnDisk: a dataset in a folder, how the folder is found, and how its images are decoded."""
 
+import hashlib
 import os
+import stat
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import platformdirs
 from PIL import Image
 from typing_extensions import override
 
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Archive:
-    """A file with a stable public address.
-
-    Attributes:
-        hash: as `md5:HEX` or `sha256:HEX`, as its publisher states it; "" where none is stated.
-        size: in bytes, about: for the check of the free disk and for the user to know.
-        folder: where in the dataset's folder it is unpacked, "" for the folder itself. A named
-            folder that exists already counts as this archive unpacked, so no two share one.
-        inner: the folder within the archive that is taken, "" for all there is.
-    """
-
-    url: str
-    hash: str
-    size: int
-    folder: str = ""
-    inner: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HowToGet:
-    """How a dataset is had.
-
-    Attributes:
-        archives: what `data download` fetches and unpacks.
-        steps: what a person has to do, in words, for what cannot be fetched so.
-        gigabytes: on disk, about.
-    """
-
-    archives: tuple[Archive, ...] = ()
-    steps: tuple[str, ...] = ()
-    gigabytes: float
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.specs import DatasetSpec
 
 
 class MissingDataError(UserError):
-    """A dataset of which nothing was found, as against one that does not fit."""
+    """A dataset of which nothing is on disk, as opposed to one whose content is wrong."""
 
 
 class OnDisk(Dataset):
     """A dataset in a folder of its own under a data root.
 
     Attributes:
-        folders: the names its folder goes by, as in TPT's and CoOp's instructions and the
-            original's own; `data download` makes the first.
-        acquisition: how it is had.
-        root: its folder.
+        spec: the dataset's facts, among them the names of its folder and how to get it.
+        root: the folder.
     """
 
-    folders: ClassVar[tuple[str, ...]]
-    acquisition: ClassVar[HowToGet]
+    spec: ClassVar[DatasetSpec]
     root: Path
 
     @abstractmethod
     def path(self, index: int) -> Path:
-        """The file of entry `index`."""
+        """Return the file of entry `index`."""
 
     @override
     def open(self, index: int) -> Image.Image:
         return open_image(self.path(index))
 
+    @override
+    def card(self) -> dict[str, Any]:
+        return {"revision": self.revision(), "corruption_source": None}
+
+    def revision(self, every: int = 1) -> str:
+        """Return the fingerprint of the test images.
+
+        Args:
+            every: take one of so many images, for datasets of millions.
+        """
+        indices = range(0, len(self.entries), every)
+        return fingerprint((self.entries[index].key, self.path(index)) for index in indices)
+
     def expected_counts(self) -> Mapping[str, int]:
-        """Return the known number of test images by class name or group, empty if unknown."""
+        """Return published numbers of test images by class or group, empty where none are known."""
         return {}
 
-    def found_counts(self) -> Mapping[str, int]:
-        """The same as found, under the same names."""
+    def actual_counts(self) -> Mapping[str, int]:
+        """Return the numbers of test images on disk, under the names of `expected_counts`."""
         return {}
 
     def problems(self) -> Iterator[str]:
-        """What `data verify` finds beyond what the constructor refuses, the worst first.
+        """Yield a message for everything that `data verify` has to report.
 
-        Counts against the known ones, then every so many an image decoded in full.
+        The constructor refuses a folder that is incomplete. Beyond that, counts are compared with
+        the published ones and a sample of the images is decoded in full.
         """
-        found = self.found_counts()
+        actual = self.actual_counts()
         for name, count in self.expected_counts().items():
-            if found.get(name, 0) != count:
-                yield f"{self.root}: {found.get(name, 0)} images of {name}, {count} are known"
+            if actual.get(name, 0) != count:
+                yield f"{self.root}: {actual.get(name, 0)} images of {name}, {count} are published"
         for index in self.sampled():
             try:
                 self.open(index)
@@ -100,24 +80,42 @@ class OnDisk(Dataset):
                 yield str(error)
 
     def sampled(self) -> range:
-        """Indices of the images that `problems` decodes, spread evenly over the entries."""
+        """Return the entries that `problems` decodes, spread evenly."""
         return range(0, len(self.entries), max(1, len(self.entries) // SAMPLED))
 
 
-# Images that `data verify` decodes, about.
+# Images that `data verify` decodes, approximately.
 SAMPLED = 500
-# Pixels that an image may have, as many as Pillow lets pass without a warning: 0.27 GB in RGB. A
-# file of a few bytes can claim any number.
+# Pixels that an image may have, as many as Pillow accepts without a warning: 0.27 GB in RGB. A file
+# of a few bytes can claim any number.
 MOST_PIXELS = 89_478_485
-# What photographs come in. Pillow knows many more formats and goes by what a file holds, not by its
-# name; for one of them, EPS, it runs a program that comes with the file.
+# Bytes that an image file may have: `MOST_PIXELS` uncompressed, with 16 bits and 4 channels.
+MOST_BYTES = 8 * MOST_PIXELS
+# Formats of photographs. Pillow knows many more and goes by a file's content, not by its name; for
+# one of them, EPS, it runs a program that comes with the file.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# From Pillow's warning on it refuses by itself, while it reads the header.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Formats whose grey levels of 16 bits older releases of Pillow decode as integers of 32 bits.
+SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+BITS_PER_SAMPLE = 258
+
+
+def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
+    """Return a SHA-256 over names and sizes in bytes: shows a change without reading the files.
+
+    Args:
+        files: the name of each file within its dataset, and its path.
+    """
+    digest = hashlib.sha256()
+    for name, path in files:
+        digest.update(f"{name}\0{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def data_roots(data_root: Path | None) -> list[Path]:
-    """Folders that datasets are looked for in: the given one, TTT_BENCH_DATA, the user's own."""
+    """Return the folders in which datasets are looked for.
+
+    They are the given one, the environment variable TTT_BENCH_DATA, and the user's data folder.
+    """
     given = [data_root] if data_root else []
     variable = os.environ.get("TTT_BENCH_DATA")
     named = [Path(variable)] if variable else []
@@ -125,7 +123,12 @@ def data_roots(data_root: Path | None) -> list[Path]:
 
 
 def find_folder(name: str, folders: tuple[str, ...], data_root: Path | None) -> Path:
-    """The first folder of one of these names in the data roots.
+    """Return the first folder of one of these names in the data roots.
+
+    Args:
+        name: the dataset's name, for the message.
+        folders: the names of the folder, in the order in which they are looked for.
+        data_root: the folder that the user gave to look in, None for none.
 
     Raises:
         MissingDataError: there is none.
@@ -142,27 +145,68 @@ def find_folder(name: str, folders: tuple[str, ...], data_root: Path | None) -> 
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode a file to RGB.
+    """Decode an image file to RGB, 8 bits per channel.
+
+    Grey levels of 16 bits keep their upper 8 bits, as Pillow does with colours of 16 bits. EXIF
+    orientation and transparency are ignored and an animation gives its first frame, as in
+    torchvision's default loader.
 
     Raises:
-        UserError: it is none, claims more than `MOST_PIXELS`, which is seen before any is decoded,
-            or cannot be read; the message names it.
+        UserError: the file is missing or no regular file, is no image, has more than `MOST_PIXELS`
+            pixels (which is seen before any is decoded), or pixels without a known range; the
+            message names the file.
     """
-    if not path.is_file():
-        raise UserError(
-            f"{path}: there is no such file; check the path, or whether the dataset is complete"
-        )
+    _require_regular(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            return image.convert("RGB")
+        # A photograph with a damaged EXIF block or an odd palette is decoded all the same.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+                return _to_rgb(image, path)
+    except UserError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{path}: refused, an image of more than {MOST_PIXELS} pixels ({error}); scale it down "
             "or remove it"
         ) from error
-    # A damaged or hostile file can fail in any way there is.
+    # A damaged or hostile file can fail in any way.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a readable image ({reason}); replace or remove it") from error
+        raise UserError(
+            f"{path}: not a readable image ({first_line(error)}); replace or remove it"
+        ) from error
+
+
+def _require_regular(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "there is no such file" if missing else first_line(error)
+        raise UserError(
+            f"{path}: {reason}; check the path, or whether the dataset is complete"
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: no regular file; replace or remove it")
+    if status.st_size > MOST_BYTES:
+        raise UserError(f"{path}: larger than {MOST_BYTES} bytes; scale it down or remove it")
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Return an image as RGB; Pillow's own conversion clips everything above 8 bits."""
+    sixteen = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS
+    )
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))
+    if sixteen and tuple(bits) == (16,):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode[0] in "IF":
+        kind = "floating point" if image.mode == "F" else f"{image.mode} (Pillow's mode)"
+        raise UserError(
+            f"{path}: its pixels are {kind}, whose range is not known; save it with 8 or 16 bits "
+            "per channel"
+        )
+    return image.convert("RGB")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from ttt_bench.api.acquisition import HowToGet
 from ttt_bench.api.errors import UserError, described
 
 Kind = Literal["sample", "batch", "stream"]
@@ -98,18 +99,28 @@ class DatasetSpec(Spec):
     Attributes:
         argument: the part after the colon in `name:ARGUMENT`, "" for a dataset that takes none, in
             square brackets where it is optional.
-        backbones: default backbones by the name of a family of methods, in place of the family's
-            own.
         source: where the images come from.
         licence: the terms of use.
         citation: the publication to cite, "" for none.
+        in_distribution: whether the images are from the distribution that the papers' models were
+            trained on, as ImageNet's; `compare` leaves such a dataset out of the
+            out-of-distribution mean.
+        folders: names of the dataset's folder under a data root, in the order in which they are
+            looked for; `data download` makes the first. Empty for a dataset without one.
+        how_to_get: how to obtain the folder; None for a dataset that is embedded or the user's own.
+            With one, `code` names an `OnDisk` subclass.
+        backbones: default backbones by the name of a family of methods, in place of the family's
+            own.
     """
 
     argument: str = ""
-    backbones: Mapping[str, str] = field(default_factory=dict)
     source: str
     licence: str
     citation: str = ""
+    in_distribution: bool = False
+    folders: tuple[str, ...] = ()
+    how_to_get: HowToGet | None = None
+    backbones: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Methods without test-time training, that every other row is compared with."""
+"""Methods without test-time training, the baselines of every comparison."""

@@ -15,7 +15,7 @@ class ZeroShot(Source):
 
 
 class Ensemble(Adapter[AdapterConfig]):
-    """`clip-ensemble`: the same with the mean text feature of the dataset's templates."""
+    """`clip-ensemble`: scaled cosine to the mean text feature of the dataset's templates."""
 
     @override
     def setup(self, task: Task) -> None:

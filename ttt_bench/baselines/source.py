@@ -1,4 +1,4 @@
-"""The model before any test-time training, called `source` as in the field's papers."""
+"""`source`: the model before any test-time training, named as in the field's papers."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ttt_bench.api.sample import Prediction, Sample, SampleRNG
 
 
 class Source(Adapter[AdapterConfig]):
-    """`source`: the frozen backbone's own classifier on its own feature."""
+    """`source`: the frozen backbone's classifier on its image feature."""
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:

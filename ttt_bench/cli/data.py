@@ -1,4 +1,4 @@
-"""`ttt-bench data`: datasets on disk, what is there and how the rest is had."""
+"""`ttt-bench data`: the state of datasets on disk, downloading, verifying."""
 
 import json
 from collections.abc import Sequence
@@ -13,18 +13,19 @@ from ttt_bench.cli.options import data_root_option, format_option
 from ttt_bench.report.text import plain
 
 if TYPE_CHECKING:
-    from ttt_bench.api.on_disk import HowToGet
+    from ttt_bench.api.acquisition import HowToGet
     from ttt_bench.datasets.acquire.state import State
 
-# Problems of a dataset that `verify` prints before it only counts them.
+# Problems of a dataset that `verify` prints; further ones are counted.
 SHOWN = 10
 
 
-@click.group("data", short_help="See, download and verify datasets on disk.")
+@click.group("data", short_help="Show, download and verify datasets on disk.")
 def command() -> None:
-    """See which datasets are there, get them, and verify them.
+    """Show which datasets are on disk, download them, and verify them.
 
-    They are looked for under --data-root, then TTT_BENCH_DATA, then the user's data folder.
+    Datasets are looked for under --data-root, then under the environment variable TTT_BENCH_DATA,
+    then in the user's data folder.
 
     \b
     ttt-bench data status
@@ -34,12 +35,12 @@ def command() -> None:
     """
 
 
-@command.command("status", short_help="What is there, what is missing, where to get it.")
+@command.command("status", short_help="Show which datasets are on disk and how to get the others.")
 @click.argument("names", nargs=-1, metavar="[DATASET]...")
 @data_root_option
 @format_option()
 def status(names: tuple[str, ...], data_root: Path | None, format_: str) -> None:
-    """Show every dataset on disk, or each DATASET with the steps to get it."""
+    """Show the state of every dataset, or of each DATASET with the steps to get it."""
     from ttt_bench.api.on_disk import data_roots
     from ttt_bench.datasets.acquire.state import find_state, names_on_disk
 
@@ -56,36 +57,34 @@ def status(names: tuple[str, ...], data_root: Path | None, format_: str) -> None
     click.echo(f"looked in: {', '.join(map(str, data_roots(data_root)))}")
 
 
-@command.command("download", short_help="Fetch what has a public address.")
+@command.command("download", short_help="Download the datasets that have a public address.")
 @click.argument("names", nargs=-1, required=True, metavar="DATASET...")
 @data_root_option
 def download(names: tuple[str, ...], data_root: Path | None) -> None:
-    """Fetch, check and unpack each DATASET, and say what remains to be done by hand.
+    """Download, check and unpack each DATASET, and print the steps that remain for you.
 
-    A download that was stopped continues with the same command; what is there is left alone.
+    A download that was stopped continues with the same command. A dataset that is complete is left
+    alone.
     """
     from ttt_bench.datasets.acquire.state import find_state
 
     states = [find_state(name, data_root) for name in names]
     for state in states:
         _download(state, data_root)
-    if all(
-        state.kind and not state.dataset and not state.kind.acquisition.archives for state in states
-    ):
+    if not any(state.dataset or _how_to_get(state).archives for state in states):
         raise UserError(
-            f"{', '.join(names)}: no public address to fetch from; the steps to get it by hand are "
-            f"above"
+            f"{', '.join(names)}: no public address to download from; follow the steps above"
         )
 
 
-@command.command("verify", short_help="Count and decode what is there.")
+@command.command("verify", short_help="Check datasets on disk: counts, and a sample of the images.")
 @click.argument("names", nargs=-1, metavar="[DATASET]...")
 @data_root_option
 def verify(names: tuple[str, ...], data_root: Path | None) -> None:
-    """Verify each DATASET, or every one that is there, against what is known of it.
+    """Verify each DATASET, or every dataset that is on disk.
 
-    Every test image has to be there, the counts of classes have to be the known ones, and a sample
-    of the images is decoded.
+    Every test image has to be present, the numbers of images have to be the published ones, and a
+    sample of the images is decoded.
     """
     from ttt_bench.datasets.acquire.state import find_state, names_on_disk
 
@@ -93,23 +92,30 @@ def verify(names: tuple[str, ...], data_root: Path | None) -> None:
     if not names:
         states = [state for state in states if state.word != "missing"]
     if not states:
-        raise UserError("no dataset is there to be verified; see `ttt-bench data status`")
+        raise UserError("no dataset is on disk; see `ttt-bench data status`")
     failed = [problem for state in states if (problem := _verify(state))]
     if failed:
         more = f" (and {len(failed) - 1} more datasets with problems)" if len(failed) > 1 else ""
         raise UserError(failed[0] + more)
 
 
+def _how_to_get(state: "State") -> "HowToGet":
+    how_to_get = state.spec.how_to_get
+    # `find_state` refuses the others.
+    assert how_to_get is not None
+    return how_to_get
+
+
 def _as_json(state: "State") -> dict[str, Any]:
-    known = state.kind.acquisition if state.kind else None
+    how_to_get = _how_to_get(state)
     return {
         "name": state.name,
         "status": state.word,
         "path": str(state.folder) if state.folder else None,
         "problem": state.problem,
-        "gigabytes": known.gigabytes if known else None,
-        "archives": [vars(archive) for archive in known.archives] if known else [],
-        "steps": list(known.steps) if known else [],
+        "gigabytes": how_to_get.gigabytes,
+        "archives": [vars(archive) for archive in how_to_get.archives],
+        "steps": list(how_to_get.steps),
     }
 
 
@@ -122,21 +128,21 @@ def _show_table(states: Sequence["State"]) -> None:
         # A pipe or a file has no width to fit.
         console = Console(width=200)
     table = Table()
-    for column in ("dataset", "state", "GB", "to get it", "where, or what is wrong"):
+    for column in ("dataset", "state", "GB", "how to get it", "folder, or problem"):
         table.add_column(column, justify="right" if column == "GB" else "left", overflow="fold")
     for state in states:
-        size = f"{state.kind.acquisition.gigabytes:g}" if state.kind else ""
-        way = _way(state.kind.acquisition) if state.kind and state.word == "missing" else ""
+        how_to_get = _how_to_get(state)
+        way = _way(how_to_get) if state.word == "missing" else ""
         shown = {"found": str(state.folder), "broken": state.problem, "missing": ""}[state.word]
-        table.add_row(state.name, state.word, size, way, plain(shown))
+        table.add_row(state.name, state.word, f"{how_to_get.gigabytes:g}", way, plain(shown))
     console.print(table, markup=False)
 
 
-def _way(acquisition: "HowToGet") -> str:
-    """How a dataset is had, in a few words."""
-    if not acquisition.archives:
+def _way(how_to_get: "HowToGet") -> str:
+    """Return the way to get a dataset in a few words."""
+    if not how_to_get.archives:
         return "by hand"
-    return "download, steps" if acquisition.steps else "download"
+    return "download, steps" if how_to_get.steps else "download"
 
 
 def _show_one(state: "State") -> None:
@@ -145,61 +151,58 @@ def _show_one(state: "State") -> None:
         click.echo(plain(f"  {state.folder}"))
     if state.word == "broken":
         click.echo(plain(f"  {state.problem}"))
-    if state.kind is None:
-        return
-    known = state.kind.acquisition
-    click.echo(f"  {known.gigabytes:g} GB on disk, in a folder {' or '.join(state.kind.folders)}")
-    if known.archives:
-        click.echo(f"  `ttt-bench data download {state.name}` fetches and unpacks:")
-    for archive in known.archives:
+    how_to_get, folders = _how_to_get(state), " or ".join(state.spec.folders)
+    click.echo(f"  {how_to_get.gigabytes:g} GB on disk, in a folder {folders}")
+    if how_to_get.archives:
+        click.echo(f"  `ttt-bench data download {state.name}` downloads and unpacks:")
+    for archive in how_to_get.archives:
         stated = archive.hash or "no hash stated"
         click.echo(f"    {archive.url} ({archive.size / 1e9:.2g} GB, {stated})")
-    if known.steps:
+    if how_to_get.steps:
         click.echo("  by hand:")
-        _show_steps(known)
+        _show_steps(how_to_get)
 
 
-def _show_steps(acquisition: "HowToGet") -> None:
-    for number, step in enumerate(acquisition.steps, start=1):
+def _show_steps(how_to_get: "HowToGet") -> None:
+    for number, step in enumerate(how_to_get.steps, start=1):
         click.echo(f"    {number}. {step}")
 
 
 def _download(before: "State", data_root: Path | None) -> None:
-    """Get one dataset and say how it stands then.
+    """Download one dataset and print its state afterwards.
 
     Raises:
-        UserError: an archive cannot be had, or all that can be fetched is there and does not fit.
+        UserError: an archive cannot be fetched, or the dataset is not ready although no step
+            remains.
     """
     if before.dataset is not None:
-        click.echo(f"{before.name}: is there, in {before.folder}")
+        click.echo(f"{before.name}: complete, in {before.folder}")
         return
-    if before.kind is None:
-        raise UserError(before.problem)
-    known = before.kind.acquisition
-    if not known.archives:
-        click.echo(f"{before.name}: to be had by hand")
-        _show_steps(known)
+    how_to_get = _how_to_get(before)
+    if not how_to_get.archives:
+        click.echo(f"{before.name}: no public address; the steps to get it by hand:")
+        _show_steps(how_to_get)
         return
 
     from ttt_bench.cli.progress import TransferProgress
     from ttt_bench.datasets.acquire.download import download
     from ttt_bench.datasets.acquire.state import find_state
 
-    root, fetched = download(before.name, before.kind, data_root, TransferProgress)
+    root, fetched = download(before.name, before.spec, data_root, TransferProgress)
     after = find_state(before.name, data_root)
     if after.dataset is not None:
         click.echo(f"{after.name}: complete, in {root}")
         return
-    done = "fetched" if fetched else "unpacked before (a folder that is removed is fetched again)"
+    done = "downloaded" if fetched else "unpacked earlier (remove a folder to download it again)"
     click.echo(f"{after.name}: {done}, in {root}; not ready yet:")
     click.echo(plain(f"  {after.problem}"))
-    _show_steps(known)
-    if not known.steps:
+    _show_steps(how_to_get)
+    if not how_to_get.steps:
         raise UserError(after.problem)
 
 
 def _verify(state: "State") -> str:
-    """Verify one dataset, print what was checked, and return the first problem, "" for none."""
+    """Verify one dataset, print the result, and return the first problem, "" for none."""
     dataset = state.dataset
     if dataset is None:
         click.echo(f"{state.name}: {state.word}")
@@ -208,11 +211,13 @@ def _verify(state: "State") -> str:
         f"{state.name}: {len(dataset.entries)} test images, {len(dataset.classes)} classes, in "
         f"{state.folder}"
     )
-    found = dataset.problems()
-    shown = list(islice(found, SHOWN))
-    number = len(shown) + sum(1 for _ in found)
+    problems = dataset.problems()
+    shown = list(islice(problems, SHOWN))
+    number = len(shown) + sum(1 for _ in problems)
     counts = len(dataset.expected_counts())
-    compared = f"{counts} counts compared with the known ones" if counts else "no counts are known"
+    compared = (
+        f"{counts} counts compared with the published ones" if counts else "no counts are published"
+    )
     click.echo(f"  {compared}, {len(dataset.sampled())} images decoded: {number} problems")
     for problem in shown:
         click.echo(plain(f"  {problem}"))

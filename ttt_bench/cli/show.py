@@ -51,6 +51,8 @@ def _show_fields(fields: dict[str, Any]) -> None:
             value = ", ".join(sorted(value))
         if isinstance(value, Mapping):
             value = "; ".join(f"{key}: {inner}" for key, inner in value.items())
+        if isinstance(value, tuple):
+            value = "; ".join(map(str, value))
         if value not in ("", None):
             click.echo(f"  {plain(name.replace('_', ' ')):<{width}}  {plain(str(value))}")
 

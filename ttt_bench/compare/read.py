@@ -12,6 +12,7 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
 from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.metrics.summary import summarize
+from ttt_bench.registry import registry
 from ttt_bench.runs.card import Card, differences, samples_digest
 from ttt_bench.runs.folder import RunFolder, UnfinishedRunError
 from ttt_bench.runs.schema import COST, MANIFEST, require_shape
@@ -131,14 +132,14 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
 def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each method and backbone the mean top-1 over the datasets, where it has all of them.
 
-    `mean` is over all datasets of the comparison, `ood_mean` over those but `imagenet` (Shu et al.
-    2022, table 1); None where a dataset is missing or there is only one.
+    `mean` is over all datasets of the comparison, `ood_mean` over those that are out of
+    distribution (Shu et al. 2022, table 1); None where a dataset is missing or there is only one.
     """
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         scores.setdefault((row["method"], row["backbone"]), {})[row["dataset"]] = row["top1"]
-    shifted = [name for name in datasets if name != "imagenet"]
+    shifted = [name for name in datasets if not _in_distribution(name)]
 
     def mean(own: Mapping[str, float], wanted: list[str]) -> float | None:
         if len(wanted) < 2 or not set(wanted) <= set(own):
@@ -154,6 +155,11 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for (method, backbone), own in scores.items()
     ]
+
+
+def _in_distribution(dataset: str) -> bool:
+    known = registry().datasets.get(dataset.partition(":")[0])
+    return known is not None and known.spec.in_distribution
 
 
 def _names(run: FinishedRun) -> dict[str, str]:

@@ -13,14 +13,14 @@ from typing_extensions import override
 
 from ttt_bench.api.dataset import Entry
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import Archive, HowToGet, OnDisk, find_folder
-from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
+from ttt_bench.api.on_disk import OnDisk, find_folder
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
+from ttt_bench.datasets.facts import cifar as facts
 
 # Images in each of CIFAR-10's six files, and of each severity in CIFAR-10-C's.
 BATCH = 10_000
-# Every so many images of CIFAR-10-C whose pixels enter the revision; it has 2.3 GB of them.
-SAMPLED = 100
+# One of so many images of CIFAR-10-C enters the revision with its pixels; all have 2.3 GB.
+REVISION_EVERY = 100
 
 
 class Cifar10(OnDisk):
@@ -34,24 +34,12 @@ class Cifar10(OnDisk):
         UserError: a file is missing or does not hold 10,000 images.
     """
 
-    name = "cifar10"
-    folders = ("cifar10", "CIFAR10", "cifar-10", "cifar-10-batches-bin", "cifar-10-batches-py")
-    acquisition = HowToGet(
-        archives=(
-            Archive(
-                url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-                hash="md5:c32a1d4ab5d03f1284b67883e8d87530",
-                size=170_052_171,
-                folder="cifar-10-batches-bin",
-                inner="cifar-10-batches-bin",
-            ),
-        ),
-        gigabytes=0.2,
-    )
-    classes = Cifar10CMini.classes
+    spec = facts.CIFAR10
+    classes = facts.CIFAR10_CLASSES
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
-        self.root = find_folder(self.name, self.folders, data_root)
+        self.name = self.spec.name
+        self.root = find_folder(self.name, self.spec.folders, data_root)
         self._test_file = test_file(self.root)
         self._images, self._labels = read_batch(self._test_file)
         self.entries = _entries("test", self._labels)
@@ -83,12 +71,12 @@ class Cifar10(OnDisk):
         return dict.fromkeys(self.classes.names, BATCH // len(self.classes.names))
 
     @override
-    def found_counts(self) -> Mapping[str, int]:
+    def actual_counts(self) -> Mapping[str, int]:
         return Counter(self.classes.names[entry.label] for entry in self.entries)
 
 
 class Cifar10C(OnDisk):
-    """`cifar10-c:[CORRUPTION][@SEVERITY][,...][:generated]`, all 75 conditions without the choice.
+    """`cifar10-c:[CORRUPTION][@SEVERITY][,...][:generated]`; without a choice all 75 conditions.
 
     The official files are `<corruption>.npy`, uint8 `[50000, 32, 32, 3]` with the severities one
     after another, and `labels.npy`. With `:generated` the images are made, each when it is opened,
@@ -100,20 +88,8 @@ class Cifar10C(OnDisk):
             that generates is not installed.
     """
 
-    folders = ("cifar10-c", "CIFAR-10-C")
-    acquisition = HowToGet(
-        archives=(
-            Archive(
-                url="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
-                hash="md5:56bf5dcef84df0e2308c6dcbcbbd8499",
-                size=2_918_471_680,
-                folder="CIFAR-10-C",
-                inner="CIFAR-10-C",
-            ),
-        ),
-        gigabytes=2.9,
-    )
-    classes = Cifar10CMini.classes
+    spec = facts.CIFAR10_C
+    classes = facts.CIFAR10_CLASSES
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.name = f"cifar10-c:{argument}" if argument else "cifar10-c"
@@ -122,11 +98,11 @@ class Cifar10C(OnDisk):
         if self._selection.clean:
             raise UserError(f"{self.name}: takes no path; put CIFAR-10's folder in the data root")
         if self._selection.generated:
-            self.root = find_folder("cifar10", Cifar10.folders, data_root)
+            self.root = find_folder(Cifar10.spec.name, Cifar10.spec.folders, data_root)
             self._test_file = test_file(self.root)
             self._clean, labels = read_batch(self._test_file)
         else:
-            root = find_folder("cifar10-c", self.folders, data_root)
+            root = find_folder(self.spec.name, self.spec.folders, data_root)
             self.root = root / "CIFAR-10-C" if (root / "CIFAR-10-C").is_dir() else root
             labels = self._read_official()
         self._corrupted = CorruptedEntries(self._selection, _entries("test", labels))
@@ -162,13 +138,13 @@ class Cifar10C(OnDisk):
         if self._selection.generated:
             revision = _digest(self._clean, labels)
         else:
-            samples = [images[::SAMPLED] for images in self._official.values()]
+            samples = [images[::REVISION_EVERY] for images in self._official.values()]
             revision = _digest(np.concatenate(samples), labels)
         return {"revision": revision, "corruption_source": self._source}
 
 
 def test_file(root: Path) -> Path:
-    """The file of the test images in CIFAR-10's folder, the binary version before the Python one.
+    """Return the file of the test images, of the binary version before the Python version.
 
     Raises:
         UserError: there is none.
@@ -181,7 +157,7 @@ def test_file(root: Path) -> Path:
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[10000, 32, 32, 3]` and labels int64 `[10000]` of one of CIFAR-10's files.
+    """Return images uint8 `[10000, 32, 32, 3]` and labels int64 `[10000]` of a file of CIFAR-10.
 
     Raises:
         UserError: the file is missing, damaged, or holds something else.
@@ -194,7 +170,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             with path.open("rb") as file:
                 batch = _ArraysOnly(file, encoding="latin1").load()
             labels, pixels = np.array(batch["labels"], np.uint8), batch["data"]
-        images = pixels.reshape(BATCH, 3, 32, 32).transpose(0, 2, 3, 1)
+        images = pixels.reshape(BATCH, 3, 32, 32).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
         if labels.shape != (BATCH,) or images.dtype != np.uint8 or not _are_labels(labels):
             raise ValueError("labels or pixels do not fit")
     except Exception as error:  # A damaged pickle can raise anything.
@@ -205,7 +181,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads plain values and arrays of them; a pickle that names any other code is refused."""
+    """An unpickler of plain values and arrays; a pickle that names any other code is refused."""
 
     # Python 2 and numpy 1 wrote the first name, numpy 2 writes the second.
     allowed: ClassVar = {
@@ -236,7 +212,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _are_labels(labels: np.ndarray) -> bool:
-    return bool(((labels >= 0) & (labels < len(Cifar10CMini.classes))).all())
+    return bool(((labels >= 0) & (labels < len(facts.CIFAR10_CLASSES))).all())
 
 
 def _entries(split: str, labels: np.ndarray) -> list[Entry]:

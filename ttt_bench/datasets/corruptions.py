@@ -1,7 +1,7 @@
 """The 15 corruptions of ImageNet-C (Hendrycks and Dietterich 2019, arXiv 1903.12261).
 
-Their names, which of them a user asked for, the entries that follow, and how they are made where
-the official files are not there.
+Their names, the user's selection of them, its entries, and their generation without the official
+files.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ PACKAGE = "imagecorruptions-imaug"
 
 @dataclass(frozen=True)
 class Selection:
-    """What stands after the colon of `imagenet-c:...`, read.
+    """The conditions that the part after the colon in `imagenet-c:...` selects.
 
     Attributes:
         conditions: (corruption, severity), in the order of the tables and then by severity.
         generated: whether the images are made here instead of read from the official files.
-        clean: where the clean images to make them of are, "" for where they are looked for anyway.
+        clean: folder of the clean images to make them from, "" to look in the data roots.
     """
 
     conditions: tuple[tuple[str, int], ...]
@@ -57,17 +57,17 @@ class Selection:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Each condition's group: `fog` where all have one severity, else `fog@3`."""
+        """Return each condition's group: `fog` where all have one severity, else `fog@3`."""
         if len(self._severities) == 1:
             return tuple(corruption for corruption, _ in self.conditions)
         return tuple(f"{corruption}@{severity}" for corruption, severity in self.conditions)
 
     @property
     def source(self) -> str:
-        """What the protocol card says of where the corruptions come from.
+        """Return the protocol card's words for the source of the corruptions.
 
         Raises:
-            UserError: they are to be generated and the package for it is not installed.
+            UserError: they are to be generated and the package for that is not installed.
         """
         if not self.generated:
             return OFFICIAL
@@ -85,6 +85,10 @@ def parse_selection(dataset: str, argument: str) -> Selection:
 
     A missing corruption stands for all 15, a missing severity for all 5.
 
+    Args:
+        dataset: the dataset's name, for messages.
+        argument: the part after the first colon.
+
     Raises:
         UserError: a corruption, a severity or a word after the colon is not known.
     """
@@ -97,7 +101,9 @@ def parse_selection(dataset: str, argument: str) -> Selection:
         raise unknown("source of corruptions", word, ["generated"], hint=f"{dataset}:{argument}")
     conditions = {condition for item in chosen.split(",") for condition in _conditions(item)}
     if chosen and "" in chosen.split(","):
-        raise UserError(f"{dataset}:{argument}: nothing stands beside a comma; remove the comma")
+        raise UserError(
+            f"{dataset}:{argument}: a comma has no condition beside it; remove the comma"
+        )
     order = list(SHORT_NAMES)
     ordered = sorted(conditions, key=lambda condition: (order.index(condition[0]), condition[1]))
     return Selection(tuple(ordered), word == "generated", clean)
@@ -115,9 +121,9 @@ def _conditions(item: str) -> Iterator[tuple[str, int]]:
 
 
 class CorruptedEntries(Sequence[Entry]):
-    """The clean entries under each condition in turn, each made when it is asked for.
+    """The clean entries under each condition in turn, each entry made on access.
 
-    All of ImageNet-C has 3.75 million of them. Keys are `fog/3/` and the clean image's key.
+    ImageNet-C has 3.75 million. Keys are `fog/3/` and the clean image's key.
     """
 
     def __init__(self, selection: Selection, clean: Sequence[Entry]) -> None:
@@ -126,9 +132,9 @@ class CorruptedEntries(Sequence[Entry]):
         self._groups = selection.groups
 
     def locate(self, index: int) -> tuple[str, int, int]:
-        """Corruption, severity and index of the clean entry behind entry `index`."""
-        condition, place = divmod(range(len(self))[index], len(self.clean))
-        return *self._conditions[condition], place
+        """Return corruption, severity and index of the clean entry of entry `index`."""
+        condition, row = divmod(range(len(self))[index], len(self.clean))
+        return *self._conditions[condition], row
 
     @override
     def __len__(self) -> int:
@@ -142,8 +148,8 @@ class CorruptedEntries(Sequence[Entry]):
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        corruption, severity, place = self.locate(index)
-        return self._entry(self._conditions.index((corruption, severity)), self.clean[place])
+        corruption, severity, row = self.locate(index)
+        return self._entry(self._conditions.index((corruption, severity)), self.clean[row])
 
     @override
     def __iter__(self) -> Iterator[Entry]:
@@ -158,7 +164,7 @@ class CorruptedEntries(Sequence[Entry]):
 
 
 def generator_version() -> str:
-    """The version of the package that makes the corruptions.
+    """Return the version of the package that makes the corruptions.
 
     Raises:
         UserError: it is not installed.
@@ -168,12 +174,17 @@ def generator_version() -> str:
 
 
 def corrupt(image: np.ndarray, corruption: str, severity: int, key: str) -> np.ndarray:
-    """One image uint8 `[height, width, 3]` under one corruption, of the same shape.
+    """Return one image under one corruption, depending on the arguments alone.
 
-    A function of its arguments alone: the seed is a hash of corruption, severity and `key`, the
-    image's key, and the global generator is left as it was found. The strengths are those that
-    ImageNet-C uses on 224-pixel photographs, whatever the image's size. Other releases of numpy,
-    scipy, scikit-image or OpenCV may round single pixels otherwise.
+    The seed is a hash of corruption, severity and key; the global generator stays as it was. The
+    strengths are those that ImageNet-C uses on 224-pixel photographs, whatever the image's size.
+    Other releases of numpy, scipy, scikit-image or OpenCV may round single pixels otherwise.
+
+    Args:
+        image: uint8 `[height, width, 3]`, as the result.
+        corruption: one of `SHORT_NAMES`.
+        severity: 1 to 5.
+        key: the image's key.
 
     Raises:
         UserError: the package that makes the corruptions is not installed.
@@ -181,9 +192,9 @@ def corrupt(image: np.ndarray, corruption: str, severity: int, key: str) -> np.n
     name = f"{corruption}\0{severity}\0{key}".encode()
     seed = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little")
     # These two draw from a generator of their own.
-    own = {"seed": seed} if corruption in ("impulse_noise", "glass_blur") else {}
+    options = {"seed": seed} if corruption in ("impulse_noise", "glass_blur") else {}
     with _global_seed(seed):
-        return _generator().corrupt(image, severity=severity, corruption_name=corruption, **own)
+        return _generator().corrupt(image, severity=severity, corruption_name=corruption, **options)
 
 
 # The package draws from numpy's global generator, which the threads of a process share.
@@ -206,6 +217,6 @@ def _generator() -> Any:
         return import_module("imagecorruptions")
     except ImportError as error:
         raise UserError(
-            f"generated corruptions need a package that is not there ({error}); "
+            f"generated corruptions need a package that is not installed ({error}); "
             "pip install 'ttt-bench[corruptions]'"
         ) from error

@@ -1,1 +1,1 @@
-"""Getting datasets: fetching their archives and unpacking them."""
+"""Getting datasets: their state on disk, downloading, unpacking."""

@@ -1,4 +1,4 @@
-"""Fetching one file: continued where it broke off, and refused if its hash is another."""
+"""Fetching one file: continued after an interruption, and refused if its hash is wrong."""
 
 import os
 import re
@@ -11,10 +11,10 @@ from typing import Any
 
 import pooch
 
+from ttt_bench.api.acquisition import Archive
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import Archive
 
-# Called with the bytes that are there and the bytes of the whole file, None where nobody says.
+# Called with the bytes fetched so far and the bytes of the whole file, None where unknown.
 Progress = Callable[[int, int | None], None]
 
 # Seconds that a server may be silent.
@@ -23,18 +23,23 @@ BLOCK = 1 << 18
 
 
 def fetch(archive: Archive, file: Path, progress: Progress) -> None:
-    """Have the archive at `file`, whole and of the known hash.
+    """Fetch an archive to `file`, whole and of the stated hash.
 
-    What arrives is kept in `file` with `.part` behind its name until it is whole, so that a
-    command that was stopped continues. A file of the right hash is not fetched again.
+    Until it is whole it is kept in `file` with `.part` behind its name, so that a command that was
+    stopped continues. A file of the right hash is not fetched again.
+
+    Args:
+        archive: what to fetch.
+        file: the path to fetch to.
+        progress: is told how far it is.
 
     Raises:
-        UserError: the server does not answer or breaks off, or the hash is another; the file of
-            another hash is removed.
+        UserError: the server does not answer or breaks off, or the hash is wrong; a file of a wrong
+            hash is removed.
     """
     pooch.get_logger().setLevel("WARNING")
-    part = file.with_name(f"{file.name}.part")
-    # Without a hash nobody would notice that two halves are of different files.
+    part = _part(file)
+    # Without a hash, two halves of different files would go unnoticed.
     if not archive.hash:
         part.unlink(missing_ok=True)
 
@@ -53,52 +58,54 @@ def fetch(archive: Archive, file: Path, progress: Progress) -> None:
 
 
 def part_size(file: Path) -> int:
-    """Bytes of `file` that an earlier command has fetched."""
-    return sum(
-        path.stat().st_size for path in (file, file.with_name(f"{file.name}.part")) if path.exists()
-    )
+    """Return the bytes of `file` that earlier commands have fetched."""
+    return sum(path.stat().st_size for path in (file, _part(file)) if path.exists())
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(f"{file.name}.part")
 
 
 def _receive(url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what it lacks of the file at `url`."""
-    have = part.stat().st_size if part.exists() else 0
+    """Append to `part` the rest of the file at `url`."""
+    fetched = part.stat().st_size if part.exists() else 0
     try:
-        with _ask(url, have) as response:
+        with _request(url, fetched) as response:
             # 206: the server continues. Any other success: it sends the whole file.
-            have = have if response.status == 206 else 0
+            fetched = fetched if response.status == 206 else 0
             length = response.headers.get("Content-Length")
-            total = have + int(length) if length else None
-            with part.open("ab" if have else "wb") as output:
-                progress(have, total)
+            total = fetched + int(length) if length else None
+            with part.open("ab" if fetched else "wb") as output:
+                progress(fetched, total)
                 while block := response.read(BLOCK):
                     output.write(block)
-                    have += len(block)
-                    progress(have, total)
-        if total is not None and have < total:
-            raise HTTPException(f"it ended after {have} of {total} bytes")
+                    fetched += len(block)
+                    progress(fetched, total)
+        if total is not None and fetched < total:
+            raise HTTPException(f"it ended after {fetched} of {total} bytes")
     except urllib.error.HTTPError as error:
         error.close()
-        # 416: there is nothing behind what is here. It is all, or it is of another file.
-        if error.code == 416 and have:
-            if _whole(error) != have:
+        # 416: the file ends here. Either everything is fetched, or `part` is of another file.
+        if error.code == 416 and fetched:
+            if _stated_size(error) != fetched:
                 part.unlink()
                 _receive(url, part, progress)
             return
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
         kept = part.stat().st_size if part.exists() else 0
-        goes_on = f"; the same command continues after {kept} bytes" if kept else ""
-        raise UserError(f"{url}: not fetched ({error}){goes_on}") from error
+        advice = f"; the same command continues after {kept} bytes" if kept else ""
+        raise UserError(f"{url}: not fetched ({error}){advice}") from error
 
 
-def _ask(url: str, have: int) -> HTTPResponse:
+def _request(url: str, start: int) -> HTTPResponse:
     headers = {"User-Agent": "ttt-bench"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    if start:
+        headers["Range"] = f"bytes={start}-"
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
 
 
-def _whole(error: urllib.error.HTTPError) -> int | None:
-    """The size of the file as a server says it when it is asked for bytes beyond the end."""
-    said = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-    return int(said[1]) if said else None
+def _stated_size(error: urllib.error.HTTPError) -> int | None:
+    """Return the size of the file as a server states it when asked for bytes beyond the end."""
+    match = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None

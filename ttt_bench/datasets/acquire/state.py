@@ -1,86 +1,75 @@
-"""Which datasets lie on disk, and whether each is there and fits."""
+"""The state of a dataset on disk: found, broken or missing."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ttt_bench.api.errors import UserError
+from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.on_disk import MissingDataError, OnDisk, find_folder
+from ttt_bench.api.specs import DatasetSpec
 from ttt_bench.registry import registry
 
 
 @dataclass(frozen=True)
 class State:
-    """One dataset as found.
+    """The state of one dataset.
 
     Attributes:
         name: as typed.
-        word: the state in one word; broken is what is there and does not fit, or does not load.
-        kind: its class; None where its code does not load.
+        word: the state in one word; `broken` where the folder's content or the dataset's code is
+            wrong.
+        spec: the dataset's facts.
         dataset: ready to be used; None where it is not.
-        folder: its folder; None where none is found.
+        folder: the dataset's folder; None where there is none.
         problem: why it is not ready, "" where it is.
     """
 
     name: str
     word: Literal["found", "broken", "missing"]
-    kind: type[OnDisk] | None
+    spec: DatasetSpec
     dataset: OnDisk | None = None
     folder: Path | None = None
     problem: str = ""
 
 
 def names_on_disk() -> list[str]:
-    """Every registered dataset that lies on disk, those whose code does not load included."""
-    names = []
-    for name in registry().datasets:
-        try:
-            on_disk = _load(name) is not None
-        except UserError:
-            on_disk = True
-        if on_disk:
-            names.append(name)
-    return names
+    """Return every registered dataset that lives in a folder of its own."""
+    return [name for name, item in registry().datasets.items() if item.spec.how_to_get]
 
 
 def find_state(name: str, data_root: Path | None) -> State:
-    """Find a dataset, its argument behind a colon, and check it as a run would.
+    """Find a dataset and check it as a run would.
+
+    Args:
+        name: the dataset's name, perhaps with an argument after a colon.
+        data_root: the folder that the user gave to look in, None for none.
 
     Raises:
-        UserError: there is none of that name, or it does not lie on disk.
+        UserError: there is none of that name, or it has no folder of its own.
     """
-    base, _, argument = name.partition(":")
-    if ":" in name or base not in registry().datasets:
-        registry().datasets.find(name)
+    base, colon, argument = name.partition(":")
+    datasets = registry().datasets
+    if colon or base not in datasets:
+        datasets.find(name)
+    spec = datasets[base].spec
+    if spec.how_to_get is None:
+        raise UserError(f"{name}: nothing to get; it is embedded or a folder of yours")
     try:
-        kind = _load(base)
-    except UserError as error:
-        return State(name, "broken", None, problem=str(error))
-    if kind is None:
-        raise UserError(f"{name}: nothing to get, it is embedded or a folder of yours")
-    try:
-        dataset = kind(argument, data_root)
+        reader = spec.load()
+        if not (isinstance(reader, type) and issubclass(reader, OnDisk)):
+            raise UserError(f"{spec.code} is no OnDisk dataset")
+        dataset = reader(argument, data_root)
     except MissingDataError as error:
-        return State(name, "missing", kind, problem=str(error))
+        return State(name, "missing", spec, problem=str(error))
     # A plugin's dataset may raise anything; the others are shown all the same.
     except Exception as error:
-        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return State(name, "broken", kind, folder=_folder(kind, data_root), problem=problem)
-    return State(name, "found", kind, dataset, dataset.root)
+        problem = str(error) if isinstance(error, UserError) else described(error)
+        return State(name, "broken", spec, folder=_folder(spec, data_root), problem=problem)
+    return State(name, "found", spec, dataset, dataset.root)
 
 
-def _load(name: str) -> type[OnDisk] | None:
-    """The class of a dataset, None where it does not lie on disk.
-
-    Raises:
-        UserError: its code does not load.
-    """
-    kind = registry().datasets[name].spec.load()
-    return kind if isinstance(kind, type) and issubclass(kind, OnDisk) else None
-
-
-def _folder(kind: type[OnDisk], data_root: Path | None) -> Path | None:
+def _folder(spec: DatasetSpec, data_root: Path | None) -> Path | None:
     try:
-        return find_folder("", kind.folders, data_root)
+        return find_folder(spec.name, spec.folders, data_root)
     except MissingDataError:
         return None

@@ -1,4 +1,4 @@
-"""A local HTTP server that continues downloads, breaks them off, and remembers what was asked."""
+"""A local HTTP server that continues downloads, interrupts them, and records the requests."""
 
 import threading
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """What a server has.
+    """The files and the behaviour of a server.
 
     Attributes:
-        url: where it answers.
+        url: its address.
         files: content by path.
-        cut: how many bytes of one answer go out before the connection ends; None for all.
+        cut: bytes of one answer that are sent before the connection ends; None for all.
         continues: whether it understands Range.
         asked: path and Range header of every request.
     """
@@ -28,7 +28,7 @@ class Site:
 
 @contextmanager
 def serve() -> Iterator[Site]:
-    """A server on a free port of this machine until the block ends."""
+    """Run a server on a free port of this machine until the block ends."""
     site = Site()
 
     class Handler(BaseHTTPRequestHandler):
