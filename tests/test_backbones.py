@@ -1,4 +1,4 @@
-"""Dual encoders: the embedded one is what its card says, and rounding never tells a batch."""
+"""Dual encoders: the embedded one is as its card says, and rounding is that of any batch."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_tiny_clip_knows_clean_photographs(run_json):
     assert run["groups"]["clean"] >= 75
 
 
-def test_features_are_the_same_in_any_company(tiny):
+def test_features_do_not_depend_on_the_batch(tiny):
     dataset = Cifar10CMini("", None)
     pixels = torch.stack([tiny.preprocess(dataset.open(i)) for i in range(9)])
     together = tiny.batch_invariant(tiny.encode_image, pixels)
@@ -44,7 +44,7 @@ def test_features_are_the_same_in_any_company(tiny):
 
 
 def test_groups_of_a_fixed_size_are_padded(tiny, monkeypatch):
-    """Off the CPU images pass in groups; what fills the last one up never comes back."""
+    """Off the CPU images pass in groups; the padding of the last one is dropped."""
     sizes = []
 
     def encode(pixels):

@@ -101,7 +101,7 @@ def test_status_as_json(ttt, eurosat: Path, monkeypatch):
 def test_broken_plugin_is_shown_and_stops_nothing(ttt, eurosat: Path):
     spec = DatasetSpec(
         name="half-made", summary="", code="nowhere:Nothing", source="", licence="",
-        folders=("half-made",), how_to_get=HowToGet(gigabytes=1),
+        folders=("half-made",), how_to_get=HowToGet(gigabytes=1.0),
     )  # fmt: skip
     with registered(datasets=[spec]):
         code, out, _ = ttt("data", "status", "--data-root", "data", "--format", "json")

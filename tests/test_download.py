@@ -199,7 +199,7 @@ HARMFUL = {
 @pytest.mark.parametrize("content", HARMFUL.values(), ids=HARMFUL)
 def test_harmful_archive_leaves_nothing(site: Site, tmp_path: Path, content: bytes):
     archive = archive_of(site, "a.tar.gz", content, folder="images", inner="images")
-    photos = dataset_of("photos", archive, gigabytes=0)
+    photos = dataset_of("photos", archive, gigabytes=0.0)
     with pytest.raises(UserError) as refused:
         download("photos", photos, tmp_path / "deep" / "data", display)
     assert "a.tar.gz" in str(refused.value)

@@ -1,4 +1,4 @@
-"""Decoding in other processes: the same records, in order, and nothing left behind."""
+"""Loader processes: the same records, in order, and no process left over."""
 
 import multiprocessing
 from dataclasses import replace
@@ -15,8 +15,8 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine import decoding
 from ttt_bench.engine.loading import load_backbone
+from ttt_bench.features import loader as loading
 from ttt_bench.features.loader import SampleLoader
 from ttt_bench.features.task import CachingTask, PrefetchedSample
 
@@ -25,26 +25,26 @@ SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "st
 
 
 @pytest.fixture
-def decoder():
-    decoder = SampleLoader(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
-    yield decoder
-    decoder.close()
+def loader():
+    loader = SampleLoader(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
+    yield loader
+    loader.close()
 
 
 def test_records_are_the_same(run_json, records_of):
     here = run_json(*METHODS, *SETTINGS, "--output", "here")
-    elsewhere = run_json(*METHODS, *SETTINGS, "--decoders", 2, "--output", "elsewhere")
+    elsewhere = run_json(*METHODS, *SETTINGS, "--loaders", 2, "--output", "elsewhere")
     for one, other in zip(here, elsewhere, strict=True):
         assert records_equal(records_of(one), records_of(other))
     assert not multiprocessing.active_children()
 
 
-def test_samples_come_in_order_and_prepared(decoder: SampleLoader):
-    dataset, backbone = decoder.dataset, decoder.backbone
+def test_samples_come_in_order_with_their_pixels(loader: SampleLoader):
+    dataset, backbone = loader.dataset, loader.backbone
     expected = [5, 3, 8, 1900, 0, 7, 2]
     state = torch.get_rng_state()
-    decoder.expect(expected)
-    first, second = decoder.samples(expected[:2], ()), decoder.samples(expected[2:], (None, 64))
+    loader.announce(expected)
+    first, second = loader.load(expected[:2], ()), loader.load(expected[2:], (None, 64))
     assert torch.equal(state, torch.get_rng_state())
     assert not any(isinstance(sample, PrefetchedSample) for sample in first)
     for index, sample in zip(expected, first + second, strict=True):
@@ -53,19 +53,17 @@ def test_samples_come_in_order_and_prepared(decoder: SampleLoader):
     for sample in second:
         assert isinstance(sample, PrefetchedSample)
         for size in (None, 64):
-            pixels, seconds = sample.prepared[size]
+            pixels, seconds = sample.pixels[size]
             assert torch.equal(pixels, backbone.preprocess(sample.image, size))
             assert seconds > 0
-    decoder.close()
+    loader.close()
     assert not multiprocessing.active_children()
 
 
-def test_an_entry_out_of_turn_is_decoded_here(decoder: SampleLoader):
-    decoder.expect([0, 1, 2, 3])
-    ids = [
-        sample.id for indices in ([0], [1], [9], [2, 3]) for sample in decoder.samples(indices, ())
-    ]
-    assert ids == [decoder.dataset.sample_id(index) for index in (0, 1, 9, 2, 3)]
+def test_an_entry_out_of_turn_is_decoded_here(loader: SampleLoader):
+    loader.announce([0, 1, 2, 3])
+    ids = [sample.id for indices in ([0], [1], [9], [2, 3]) for sample in loader.load(indices, ())]
+    assert ids == [loader.dataset.sample_id(index) for index in (0, 1, 9, 2, 3)]
 
 
 def test_the_method_transforms_nothing_itself_from_the_second_batch_on(run_json, monkeypatch):
@@ -77,23 +75,23 @@ def test_the_method_transforms_nothing_itself_from_the_second_batch_on(run_json,
         return preprocess(self, image, size)
 
     monkeypatch.setattr(OpenClipBackbone, "preprocess", counting)
-    run_json("-m", "apm", *SETTINGS, "--set", "image_size=64", "--decoders", 1)
+    run_json("-m", "apm", *SETTINGS, "--set", "image_size=64", "--loaders", 1)
     # Two samples of the probe and the first nine, at both sizes.
     assert sorted(here, key=str) == [64] * 11 + [None] * 11
 
 
-def test_prepared_pixels_are_used_and_their_time_is_booked():
+def test_prefetched_pixels_are_used_and_their_time_is_booked():
     dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
-    task = CachingTask(backbone, dataset.class_names, dataset.prompt, dataset.templates)
+    task = CachingTask(backbone, dataset.classes)
     sample = PrefetchedSample("a", dataset.open(0))
-    sample.prepared[64] = torch.ones(3, 64, 64), 5.0
+    sample.pixels[64] = torch.ones(3, 64, 64), 5.0
     assert torch.equal(task.pixels([sample], 64)[0], torch.ones(3, 64, 64))
-    assert task.settle() == 5.0
-    assert task.settle() == 0.0
+    assert task.pop_saved_seconds() == 5.0
+    assert task.pop_saved_seconds() == 0.0
     assert torch.equal(task.pixels([sample])[0], backbone.preprocess(sample.image))
     other = replace(sample, image=dataset.open(1))
     assert torch.equal(task.pixels([other], 64)[0], backbone.preprocess(other.image, 64))
-    assert task.sizes == {64, None}
+    assert set(task.requested_sizes()) == {64, None}
 
 
 def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
@@ -104,14 +102,14 @@ def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
         image.save(tmp_path / "photos" / "a" / f"{number:02}.png")
     whole = (tmp_path / "photos" / "a" / "30.png").read_bytes()
     (tmp_path / "photos" / "a" / "30.png").write_bytes(whole[:100])
-    options = ("-b", "tiny-clip", "--decoders", 2, "--batch-size", 4, "--device", "cpu")
+    options = ("-b", "tiny-clip", "--loaders", 2, "--batch-size", 4, "--device", "cpu")
     one_line(ttt("run", "-m", "source", "-d", "imagefolder:photos", *options), "30.png")
     assert not multiprocessing.active_children()
 
 
 def test_systems_that_cannot_fork_are_told(monkeypatch):
-    monkeypatch.setattr(decoding.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr(loading.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
-    with pytest.raises(UserError, match="--decoders"):
+    with pytest.raises(UserError, match="--loaders"):
         SampleLoader(dataset, backbone, 1)
-    assert isinstance(SampleLoader(dataset, backbone, 0).samples([0], ())[0], Sample)
+    assert isinstance(SampleLoader(dataset, backbone, 0).load([0], ())[0], Sample)

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from PIL import Image
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from ttt_bench.api.backbone import Backbone
-from ttt_bench.api.errors import UserError
+from ttt_bench import Backbone, ClassSet, DualEncoder, PatchEncoder, Task, UserError
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.registry import registry
 
@@ -75,7 +73,7 @@ def test_dinov2_loads_as_a_teacher_and_classifies_nothing(tmp_path: Path):
     assert patches.shape == (1, 8, 8, 384)
     torch.testing.assert_close(patches.flatten(1, 2), tokens[:, 5:])
     with pytest.raises(UserError, match="has no head"):
-        backbone.classifier(["a", "b"], [])
+        backbone.build_classifier(ClassSet(("a", "b")), [])
 
 
 def test_tiny_clip_and_a_clip_transformer(tmp_path: Path):
@@ -112,14 +110,16 @@ def test_tiny_mae_at_its_own_and_another_side():
     torch.testing.assert_close(resample_abs_pos_embed(own, [8, 8]), own)
 
 
-def test_capabilities_say_who_gives_them():
+def test_patch_encoders_are_declared_as_such():
     declared = {
-        name for name, entry in registry().backbones.items() if "patch_features" in entry.spec.gives
+        name for name, entry in registry().backbones.items() if "PatchEncoder" in entry.spec.gives
     }
     assert declared == {"tiny-clip", "open_clip", "timm", "tiny-mae", "mae"}
 
 
-def test_a_backbone_without_them_says_so():
-    tiny = load_backbone("tiny-clip", "cpu")
-    with pytest.raises(UserError, match="gives no patch features"):
-        Backbone.encode_patches(tiny, tiny.preprocess(Image.new("RGB", (32, 32)))[None])
+def test_a_backbone_without_a_capability_is_refused(tmp_path: Path):
+    backbone, _ = loaded("test_resnet", tmp_path)
+    task = Task(backbone, ClassSet(("a",)))
+    assert task.require(PatchEncoder) is backbone
+    with pytest.raises(UserError, match="TimmBackbone is no DualEncoder"):
+        task.require(DualEncoder)

@@ -15,14 +15,15 @@ from timm.data.transforms_factory import create_transform
 
 from tests.records_equal import records_equal
 from tests.test_bad_input import one_line
-from ttt_bench.api.errors import UserError
-from ttt_bench.api.task import Task
+from ttt_bench import ClassSet, Task, UserError
 from ttt_bench.backbones.timm_classifier import TimmBackbone
+from ttt_bench.datasets import image_folder
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.runs.folder import RunFolder
 
 INDICES = (281, 7, 933)
+THREE = ClassSet(("cat", "cock", "cheeseburger"), imagenet_indices=INDICES)
 SMALL_APM = [f"--set={s}" for s in ("steps=2", "widths=[32,32,16]", "image_size=32", "grid=4")]
 
 
@@ -43,10 +44,17 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
+def set_indices(monkeypatch: pytest.MonkeyPatch, indices: tuple[int, ...] | None) -> None:
+    """Give the classes of image folders these positions among ImageNet's 1000."""
+    monkeypatch.setattr(
+        image_folder, "ClassSet", lambda names: ClassSet(names, imagenet_indices=indices)
+    )
+
+
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch) -> tuple[object, ...]:
     """Options that name a dataset of three of ImageNet's classes."""
-    monkeypatch.setattr(ImageFolder, "imagenet_indices", INDICES)
+    set_indices(monkeypatch, INDICES)
     draws = np.random.default_rng(0)
     for folder in ("cat", "cock", "cheeseburger"):
         (tmp_path / "photos" / folder).mkdir(parents=True)
@@ -73,11 +81,11 @@ def test_feature_and_head_give_the_models_own_logits(name: str, tmp_path: Path):
     with torch.no_grad():
         features, logits = backbone.encode_image(pixels), model(pixels)
     assert features.shape == (2, backbone.feature_dim)
-    rule = backbone.classifier([""] * 1000, [])
-    torch.testing.assert_close(rule(features), logits, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(rule(features[:, None])[1, 0], logits[1], rtol=1e-5, atol=1e-5)
-    chosen = backbone.classifier(["a", "b", "c"], [], INDICES)
-    torch.testing.assert_close(chosen(features), rule(features)[:, list(INDICES)])
+    classify = backbone.build_classifier(ClassSet(("",) * 1000), [])
+    torch.testing.assert_close(classify(features), logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(classify(features[:, None])[1, 0], logits[1], rtol=1e-5, atol=1e-5)
+    chosen = backbone.build_classifier(THREE, [])
+    torch.testing.assert_close(chosen(features), classify(features)[:, list(INDICES)])
 
 
 def test_transform_is_timms_own(weights: Path):
@@ -98,13 +106,12 @@ def test_transform_is_timms_own(weights: Path):
 def test_a_head_that_does_not_fit_is_refused(weights: Path, ttt, photos, monkeypatch):
     backbone = on_cpu("test_vit", weights)
     with pytest.raises(UserError, match="1000 outputs, the dataset has 10 classes"):
-        backbone.classifier([""] * 10, [])
-    task = Task(backbone, ["a", "b", "c"], "{}", ["{}"], imagenet_indices=INDICES)
-    assert task.head_outputs(1000) == list(INDICES)
-    assert task.head_outputs(3) == [0, 1, 2]
+        backbone.build_classifier(ClassSet(("",) * 10), [])
+    assert THREE.head_outputs("the method's", 1000) == list(INDICES)
+    assert THREE.head_outputs("the method's", 3) == [0, 1, 2]
     with pytest.raises(UserError, match="the method's head has 10 outputs, the dataset has 3"):
-        task.head_outputs(10)
-    monkeypatch.setattr(ImageFolder, "imagenet_indices", None)
+        THREE.head_outputs("the method's", 10)
+    set_indices(monkeypatch, None)
     run = ("run", "-b", "timm:test_vit", "--weights", weights, "-o", "r", *photos)
     one_line(ttt(*run, "-m", "apm"), "1000 outputs", "3 classes")
     assert not Path("r").exists()
@@ -115,7 +122,7 @@ def test_a_model_without_a_head_classifies_nothing(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *args, **settings: model)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     backbone = on_cpu("test_vit", tmp_path / "w.pth")
-    task = Task(backbone, ["a", "b"], "{}", ["{}"])
+    task = Task(backbone, ClassSet(("a", "b")))
     assert backbone.encode_image(torch.rand(1, 3, 160, 160)).shape == (1, backbone.feature_dim)
     with pytest.raises(UserError, match="has no head"):
         task.logits(torch.zeros(backbone.feature_dim))
@@ -134,10 +141,10 @@ def test_a_head_on_something_else_than_the_feature_is_refused(tmp_path: Path):
         ("test_vot", ["timm model 'test_vot'", "test_vit"]),
         ("test_vit.r160_in2k", ["tag of timm:test_vit 'r160_in2k'", "r160_in1k"]),
         ("vit_base_patch16_reg4_gap_256", ["timm has no weights", "--weights"]),
-        ("test_vit", ["could not be had (no route)", "--weights"]),
+        ("test_vit", ["could not be loaded (no route)", "--weights"]),
     ],
 )
-def test_names_and_weights_that_cannot_be_had(name, wanted, ttt, photos, monkeypatch):
+def test_names_and_weights_that_cannot_be_loaded(name, wanted, ttt, photos, monkeypatch):
     def unreachable(*args, **settings):
         raise OSError("no route\nto the hub")
 
@@ -179,7 +186,7 @@ def test_entries_are_matched_by_order(ttt, photos, weights: Path, tmp_path: Path
     assert code == 0, err
     (line,) = [line for line in err.splitlines() if "matched by order" in line]
     assert line.startswith(f"renamed.pth: its {len(state)} entries")
-    row = RunFolder(Path("r/imagefolder-photos/source")).card().row
+    row = RunFolder(Path("r/imagefolder-photos/source")).card().method
     assert row["weights_matched"] == "by order"
     assert row["weights"] == on_cpu("test_vit", weights).card()["weights"]
     # The same folder with other weights is another run.

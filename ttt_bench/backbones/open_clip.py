@@ -24,8 +24,8 @@ from ttt_bench.backbones.weights_file import load_weights
 class OpenClipBackbone(DualEncoder, PatchEncoder):
     """`open_clip:ARCHITECTURE/TAG`, such as `open_clip:ViT-B-16/openai`.
 
-    Weights come through open_clip, which checks their published hash, and are kept in float32. With
-    a file of weights the tag still says the activation and the transform, and may be left out.
+    Weights are downloaded by open_clip, which checks their published hash, and kept in float32.
+    With a file of weights the tag is optional; it then decides the activation and the transform.
     """
 
     takes_weights = True
@@ -63,7 +63,10 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
                 "they are downloaded once, so run this with a network or copy open_clip's cache"
             ) from error
         if tag and quick != any(isinstance(module, QuickGELU) for module in model.modules()):
-            raise UserError(f"open_clip:{argument}: its weights and its activation do not fit")
+            raise UserError(
+                f"open_clip:{argument}: the model's activation is not that of its weights; take "
+                "another tag"
+            )
         self._matched = load_weights(model, weights) if weights else {}
         self._adopt(model, tokenizer, device)
 
@@ -82,8 +85,8 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
 
     @override
     def make_transform(self, size: int) -> Transform:
-        own = PreprocessCfg(**{**asdict(self.transform), "size": (size, size)})
-        return cast(Transform, image_transform_v2(own, is_train=False))
+        resized = PreprocessCfg(**{**asdict(self.transform), "size": (size, size)})
+        return cast(Transform, image_transform_v2(resized, is_train=False))
 
     @override
     def encode_image(
@@ -100,13 +103,13 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
             return self._trunk.patches(pixels)
         if side != self.image_size or not hasattr(visual, "ln_post"):
             raise UserError(
-                f"this image tower gives patch features if it is a transformer, of images of its "
-                f"own {self.image_size} pixels, not of {side}; take another backbone"
+                f"this image tower gives patch features of images of {self.image_size} pixels if "
+                f"it is a transformer, not of {side} pixels; take another backbone"
             )
         last = visual.forward_intermediates(
             pixels, indices=1, normalize_intermediates=True, intermediates_only=True
         )
-        return last["image_intermediates"][0].permute(0, 2, 3, 1)
+        return last["image_intermediates"][0].permute(0, 2, 3, 1)  # (b, h, w, d)
 
     @property
     @override
@@ -135,8 +138,8 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
 class TinyClip(OpenClipBackbone):
     """`tiny-clip`: the embedded dual encoder, trained on CIFAR-10's training images.
 
-    Its files are a folder that `open_clip.create_model("local-dir:...")` reads, once
-    `ttt_bench.backbones.tiny_clip.tower` has told timm of the image tower.
+    Its folder is read by `open_clip.create_model("local-dir:...")`, after the import of
+    `ttt_bench.backbones.tiny_clip.tower` has registered the image tower with timm.
     """
 
     takes_weights = False

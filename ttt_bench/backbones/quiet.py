@@ -1,4 +1,4 @@
-"""Loading other libraries' models without their narration."""
+"""Loading models of other libraries without their log messages."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Model libraries and their hub narrate; what went wrong is said once, by the error."""
+    """Silence logging inside the `with` block.
+
+    Model libraries and their hub log every download; a failure reaches the user as an error.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

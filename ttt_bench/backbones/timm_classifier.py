@@ -28,8 +28,8 @@ ACTIVATIONS = tuple(
 class TimmBackbone(Classifier, PatchEncoder):
     """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
 
-    The image feature is what the model pools before its classifier. Weights come through timm and
-    are kept in float32.
+    The image feature is the model's pooled feature before its classifier. Weights are downloaded by
+    timm and kept in float32.
     """
 
     takes_weights = True
@@ -58,7 +58,7 @@ class TimmBackbone(Classifier, PatchEncoder):
 
     @torch.no_grad()
     def _measure(self) -> None:
-        """Learn the size of a feature; prove that the head on it gives the model's own logits."""
+        """Measure the size of a feature, and check that the head on it gives the model's logits."""
         noise = torch.rand(
             1, 3, self.image_size, self.image_size, generator=torch.Generator().manual_seed(0)
         ).to(self.device)
@@ -80,8 +80,8 @@ class TimmBackbone(Classifier, PatchEncoder):
 
     @override
     def make_transform(self, size: int) -> Transform:
-        own = {**self.transform, "input_size": (3, size, size)}
-        return cast(Transform, create_transform(**own, is_training=False))
+        resized = {**self.transform, "input_size": (3, size, size)}
+        return cast(Transform, create_transform(**resized, is_training=False))
 
     @override
     def encode_image(
@@ -139,11 +139,11 @@ def _check_name(name: str, has_file: bool) -> None:
 
 
 def _activation(model: nn.Module) -> str:
-    """The kinds of activation among the modules; those that are plain functions are not seen."""
+    """Return the kinds of activation among the modules; plain functions are not seen."""
     kinds = {type(module).__name__ for module in model.modules() if _is_activation(module)}
     return ", ".join(sorted(kinds)) or "unknown"
 
 
 def _is_activation(module: nn.Module) -> bool:
-    home = type(module).__module__
-    return isinstance(module, ACTIVATIONS) or home.startswith("timm.layers.activations")
+    defined_in = type(module).__module__
+    return isinstance(module, ACTIVATIONS) or defined_in.startswith("timm.layers.activations")

@@ -7,7 +7,7 @@ papers: labels are indices, so only the prompts are alike.
 """
 
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,11 +120,7 @@ class ImageNet(ImageNetFolders):
     @override
     def card(self) -> dict[str, Any]:
         prefix = "selection " if self._selected else ""
-        return {"revision": f"{prefix}{self._revision}", "corruption_source": None}
-
-    @cached_property
-    def _revision(self) -> str:
-        return self.revision()
+        return {"revision": f"{prefix}{self.revision()}", "corruption_source": None}
 
     @override
     def expected_counts(self) -> Mapping[str, int]:

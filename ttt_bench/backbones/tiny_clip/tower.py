@@ -14,13 +14,17 @@ TOWER_NAME = "ttt_bench_tiny_vit"
 
 @register_model
 def ttt_bench_tiny_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """A ViT on an 8x8 grid of tokens that a small convolutional stem makes from a 32x32 image.
+    """Build a ViT on an 8x8 grid of tokens that a convolutional stem makes from a 32x32 image.
 
-    Early convolutions are what lets so small a transformer learn from 45,000 images
-    (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
+    Early convolutions let so small a transformer learn from 45,000 images (Xiao et al. 2021, "Early
+    Convolutions Help Transformers See Better").
+
+    Args:
+        pretrained: must be False; the weights of tiny-clip are loaded by open_clip.
+        kwargs: arguments of timm's VisionTransformer.
 
     Raises:
-        ValueError: timm weights are asked for; there are none, tiny-clip's come with open_clip.
+        ValueError: `pretrained` is True.
     """
     if pretrained:
         raise ValueError(f"{TOWER_NAME} has no timm weights; load tiny-clip through open_clip")
@@ -38,6 +42,6 @@ def ttt_bench_tiny_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransfo
         embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
         **{**sizes, **layout, **kwargs},
     )
-    # open_clip asks a timm trunk for its configuration to learn whether it ends in a feature map.
+    # open_clip reads from a timm trunk's configuration whether it ends in a feature map.
     model.default_cfg = {"pool_size": None}  # pyright: ignore
     return model

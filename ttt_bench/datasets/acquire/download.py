@@ -39,7 +39,7 @@ def download(
         UserError: the disk is too small, or an archive cannot be fetched or is refused; archives
             that are complete stay.
     """
-    how_to_get = spec.how_to_get or HowToGet(gigabytes=0)
+    how_to_get = spec.how_to_get or HowToGet(gigabytes=0.0)
     try:
         root = find_folder(name, spec.folders, data_root)
     except MissingDataError:
