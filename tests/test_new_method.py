@@ -37,13 +37,13 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_a_name(ttt, name: str):
+def test_an_invalid_name_is_refused(ttt, name: str):
     one_line(ttt("new-method", "--", name), "cannot name a method")
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["apm", "clip-zero-shot", "tpt-cocoop", "ttt-mae", "metrics"])
-def test_names_that_are_taken(ttt, name: str):
+def test_a_taken_name_is_refused(ttt, name: str):
     one_line(ttt("new-method", name), f"{name} is", "already")
     assert list(Path().iterdir()) == []
 
@@ -146,7 +146,7 @@ def fresh(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_tutorials_commands_work(fresh: dict[str, str], tmp_path: Path):
-    """As typed, one after another: new-method, pip install, check, pytest, run, compare."""
+    """Type them one after another: new-method, pip install, check, pytest, run, compare."""
     home = tmp_path / "home"
     home.mkdir()
     lines = [
@@ -156,19 +156,19 @@ def test_the_tutorials_commands_work(fresh: dict[str, str], tmp_path: Path):
         for line in text.splitlines()
     ]
     assert len(lines) == 6
-    said = {}
+    printed = {}
     for line in lines:
         done = subprocess.run(
             line, shell=True, cwd=home, env=fresh, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        said[line] = done.stdout
-    assert "0 of" in said["ttt-bench check my-method"]
-    assert re.search(r"\d{2} passed", said["pytest my-method"])
+        printed[line] = done.stdout
+    assert ", 0 failed, 0 skipped" in printed["ttt-bench check my-method"]
+    assert re.search(r"\d{2} passed", printed["pytest my-method"])
     (manifest,) = home.glob("ttt-bench-runs/*/my-method-*/manifest.json")
     assert json.loads(manifest.read_text())["samples"] == 32
     summary = json.loads(manifest.with_name("summary.json").read_text())
-    # It does something, and says what.
+    # The method changes predictions, and its cost shows how many parameters it updates.
     assert len(summary["step_top1"]) == 4
     assert summary["changed"] is not None
     assert summary["cost"]["parameters_updated"] == 128

@@ -1,4 +1,4 @@
-"""A method without a fault that has everything a fault could sit in."""
+"""Methods without a fault, the first with everything that the faults are planted in."""
 
 import torch
 from pydantic import Field
@@ -15,8 +15,8 @@ class FittedConfig(AdapterConfig):
 class Fitted(Adapter[FittedConfig]):
     """Fits a small network, BatchNorm in it, to noisy copies of each sample's feature.
 
-    Everything lives in attributes, as in scripts, and is made anew after each sample; the faults
-    leave one of these functions out, or add to one.
+    Everything is an attribute, as in scripts, and is made anew after each sample. The faults leave
+    one of these functions out, or add to one.
     """
 
     Config = FittedConfig
@@ -61,13 +61,13 @@ class Fitted(Adapter[FittedConfig]):
     def fresh_scaler(self):
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1)
 
-    def draw(self, stream):
+    def draw(self, rng):
         generator = rng.torch("weights")
         with torch.no_grad():
             for parameter in self.net.parameters():
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         return torch.randn(4, len(feature), generator=rng.torch("views"))
 
     def features(self, samples):
@@ -75,13 +75,13 @@ class Fitted(Adapter[FittedConfig]):
 
     def adapt(self, samples, rngs):
         return [
-            self.fit(sample, stream, feature)
-            for sample, stream, feature in zip(samples, rngs, self.features(samples), strict=True)
+            self.fit(sample, rng, feature)
+            for sample, rng, feature in zip(samples, rngs, self.features(samples), strict=True)
         ]
 
-    def fit(self, sample, stream, feature):
-        self.draw(stream)
-        views = feature + 0.1 * self.noise(stream, feature)
+    def fit(self, sample, rng, feature):
+        self.draw(rng)
+        views = feature + 0.1 * self.noise(rng, feature)
         steps = []
         for _ in range(self.config.steps):
             self.step(views, feature)
@@ -98,7 +98,7 @@ class Fitted(Adapter[FittedConfig]):
         self.scaler.step(self.optimizer)
         before = self.scaler.get_scale()
         self.scaler.update()
-        # After gradients that are not finite the scaler has skipped the step.
+        # The scaler has skipped the step if gradients were not finite.
         if self.scaler.get_scale() > before:
             self.scheduler.step()
 
@@ -111,3 +111,21 @@ class Fitted(Adapter[FittedConfig]):
 
     def report(self, steps):
         return Prediction(steps[-1], steps)
+
+
+class AsksForAnotherSizeLate(Adapter):
+    """Keeps no state, and asks for pixels of another size for bright images only."""
+
+    def adapt(self, samples, rngs):
+        predictions = []
+        for sample in samples:
+            features = self.task.encode_image([sample])
+            if is_bright(sample.image):
+                larger = self.task.pixels([sample], 2 * self.task.backbone.image_size)
+                features = features + larger.mean()
+            predictions.append(Prediction(self.task.logits(features[0])))
+        return predictions
+
+
+def is_bright(image):
+    return sum(image.resize((1, 1)).getpixel((0, 0))) > 330

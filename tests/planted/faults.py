@@ -1,11 +1,11 @@
-"""Every planted fault: where it is, the check made for it, and what else it cannot but fail."""
+"""Every planted fault: its code, the check made for it, and the other checks that it also fails."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import pytest
-
-from ttt_bench import AdapterSpec
-from ttt_bench.registry import PluginInfo, Registered, registry
+from ttt_bench import AdapterSpec, registered
+from ttt_bench.api.specs import Kind
 
 
 @dataclass(frozen=True)
@@ -14,170 +14,200 @@ class Fault:
 
     Attributes:
         code: `module.Class` under tests/planted.
-        check: the one that is made for it.
-        also: those of the checks of two tours that it fails, too.
-        finds: what the finding must say.
+        check: the id of the check that is made for it.
+        also: the other quick checks that it fails.
+        finds: what the finding must contain.
+        kind: the kind of the method.
     """
 
     code: str
     check: str
     also: frozenset[str]
     finds: str
+    kind: Kind
 
     @property
     def name(self) -> str:
-        return self.code.lower().replace(".", "-")
-
-    def spec(self) -> AdapterSpec:
-        module, _, kind = self.code.partition(".")
-        return AdapterSpec(
-            name=self.name, summary=self.check, code=f"tests.planted.{module}:{kind}"
-        )
+        return method_name(self.code)
 
 
-def fault(code: str, check: str, *also: str, finds: str = "") -> Fault:
-    return Fault(code, check, frozenset(also), finds)
+def method_name(code: str) -> str:
+    return code.lower().replace(".", "-").replace("_", "-")
 
 
-CLEAN = fault("clean.Fitted", "none")
-STOPS = fault("shaped.Stops", "none")
+def planted_spec(code: str, kind: Kind = "sample") -> AdapterSpec:
+    module, _, class_name = code.partition(".")
+    path = f"tests.planted.{module}:{class_name}"
+    return AdapterSpec(name=method_name(code), summary=class_name, code=path, kind=kind)
+
+
+def fault(code: str, check: str, *also: str, finds: str = "", kind: Kind = "sample") -> Fault:
+    return Fault(code, check, frozenset(also), finds, kind)
+
+
+# Methods without a fault.
+CLEAN: dict[str, Kind] = {
+    "clean.Fitted": "sample",
+    "clean.AsksForAnotherSizeLate": "sample",
+}
 FAULTS = [
     fault(
-        "kept.MomentsKept",
-        "optimizers-reset",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.MomentsKept",
+        "check_optimizers_reset",
+        "check_a_b_a",
+        "check_order_independence",
         finds="adapter.optimizer.state[0].step has changed",
     ),
     fault(
-        "kept.ScheduleRunsOn",
-        "schedulers-reset",
+        "state_leaks.ScheduleRunsOn",
+        "check_schedulers_reset",
         finds="adapter.scheduler.last_epoch was 0 and is 2",
     ),
-    fault("kept.ScalerKept", "scalers-reset", finds="adapter.scaler._scale has changed"),
     fault(
-        "kept.GradientsAdd",
-        "gradients-cleared",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.ScalerKept", "check_scalers_reset", finds="adapter.scaler._scale has changed"
+    ),
+    fault(
+        "state_leaks.GradientsAdd",
+        "check_gradients_cleared",
+        "check_a_b_a",
+        "check_order_independence",
         finds="adapter.net.0.weight.grad has changed",
     ),
     fault(
-        "kept.WeightsKept",
-        "parameters-restored",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.WeightsKept",
+        "check_parameters_restored",
+        "check_a_b_a",
+        "check_order_independence",
         finds="adapter.net.0.weight has changed",
     ),
     fault(
-        "kept.StatisticsMove",
-        "buffers-restored",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.StatisticsMove",
+        "check_buffers_restored",
+        "check_a_b_a",
+        "check_order_independence",
         finds="adapter.net.1.running_mean has changed",
     ),
     fault(
-        "kept.Counts",
-        "attributes-restored",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.Counts",
+        "check_attributes_restored",
+        "check_a_b_a",
+        "check_order_independence",
         finds="adapter.seen was 1 and is 2",
     ),
-    fault("kept.CountsOnTheClass", "attributes-restored", finds="CountsOnTheClass.seen was"),
     fault(
-        "kept.MutableDefault",
-        "attributes-restored",
+        "state_leaks.CountsOnTheClass",
+        "check_attributes_restored",
+        finds="CountsOnTheClass.seen was",
+    ),
+    fault(
+        "state_leaks.MutableDefault",
+        "check_attributes_restored",
         finds="MutableDefault.score.__defaults__[0][0] has changed",
     ),
-    fault("kept.FirstSample", "order-independence", "attributes-restored"),
-    fault("kept.Recognizes", "a-b-a"),
+    fault("state_leaks.FirstSample", "check_order_independence", "check_attributes_restored"),
+    fault("state_leaks.Recognizes", "check_a_b_a"),
     fault(
-        "kept.FeaturesPile",
-        "memory-bounded",
-        "attributes-restored",
+        "state_leaks.FeaturesPile",
+        "check_memory_bounded",
+        "check_attributes_restored",
         finds="adapter.features_seen[7]",
     ),
     fault(
-        "kept.GraphGrows", "memory-bounded", "attributes-restored", finds="more bytes of tensors"
+        "state_leaks.GraphGrows",
+        "check_memory_bounded",
+        "check_attributes_restored",
+        finds="more bytes of tensors",
     ),
     fault(
-        "kept.BackboneWritten",
-        "backbone-untouched",
+        "state_leaks.BackboneWritten",
+        "check_backbone_untouched",
         finds="after sample 1, backbone.model.logit_scale has changed",
     ),
-    fault("kept.BackboneTrainable", "backbone-untouched", finds="after setup, backbone.model."),
     fault(
-        "kept.BackboneGradients",
-        "backbone-untouched",
+        "state_leaks.BackboneTrainable",
+        "check_backbone_untouched",
+        finds="after setup, backbone.model.",
+    ),
+    fault(
+        "state_leaks.BackboneGradients",
+        "check_backbone_untouched",
         finds="backbone.model.logit_scale.grad is new",
     ),
     fault(
-        "kept.BackboneHooked", "backbone-untouched", finds="backbone.model._forward_hooks is new"
+        "state_leaks.BackboneHooked",
+        "check_backbone_untouched",
+        finds="backbone.model._forward_hooks is new",
     ),
     fault(
-        "kept.BackboneTrains",
-        "backbone-untouched",
-        "a-b-a",
-        "order-independence",
+        "state_leaks.BackboneTrains",
+        "check_backbone_untouched",
+        "check_a_b_a",
+        "check_order_independence",
         finds="training was False and is True",
     ),
-    fault("kept.AverageOfFeatures", "nan-feature"),
+    fault("state_leaks.AverageOfFeatures", "check_nan_feature"),
     fault(
-        "drawn.TorchSeeded",
-        "global-state-untouched",
+        "randomness.TorchSeeded",
+        "check_global_state_untouched",
         finds="the random state of torch changed during sample 1",
     ),
-    fault("drawn.TorchDraws", "global-state-untouched", "same-seed-same-result"),
+    fault("randomness.TorchDraws", "check_global_state_untouched", "check_same_seed_same_result"),
     fault(
-        "drawn.NumpyDraws",
-        "global-state-untouched",
-        "same-seed-same-result",
+        "randomness.NumpyDraws",
+        "check_global_state_untouched",
+        "check_same_seed_same_result",
         finds="the random state of numpy changed",
     ),
     fault(
-        "drawn.PythonDraws",
-        "global-state-untouched",
-        "same-seed-same-result",
+        "randomness.PythonDraws",
+        "check_global_state_untouched",
+        "check_same_seed_same_result",
         finds="the random state of python changed",
     ),
-    fault("drawn.Switches", "global-state-untouched", finds="cuDNN's benchmark switch changed"),
-    fault("drawn.Unseeded", "same-seed-same-result"),
-    fault("drawn.SetupDraws", "same-seed-same-result"),
     fault(
-        "drawn.DeafToTheSeed",
-        "another-seed-another-draw",
+        "randomness.Switches",
+        "check_global_state_untouched",
+        finds="cuDNN's benchmark switch changed",
+    ),
+    fault("randomness.Unseeded", "check_same_seed_same_result"),
+    fault("randomness.SetupDraws", "check_same_seed_same_result"),
+    fault(
+        "randomness.IgnoresTheSeed",
+        "check_another_seed_another_draw",
         finds="asks its rngs for views, weights",
     ),
-    fault("told.LabelOfSample", "labels-unreachable", finds="on the sample"),
-    fault("told.LabelOfEntry", "labels-unreachable", finds="on the sample"),
-    fault("told.LabelInInfo", "labels-unreachable", finds="on the image"),
-    fault("told.FileName", "labels-unreachable", finds="on the image"),
-    fault("told.SampleId", "labels-unreachable", finds="in the sample's id"),
-    fault("told.DatasetOfTask", "labels-unreachable", finds="on the task"),
-    fault("told.LabelsOfTask", "labels-unreachable", finds="on the task"),
-    fault("told.Neighbours", "batch-independence", finds="in a batch of 2"),
-    fault("told.FavoursTheFirstClass", "class-order"),
-    fault("shaped.BestStep", "last-step-reported"),
-    fault("shaped.NotANumber", "trajectory", finds="not finite"),
-    fault("shaped.OneTooMany", "trajectory", finds="[11]"),
-    fault("shaped.OneBuffer", "predictions-kept", "attributes-restored"),
-    fault("shaped.TextUndeclared", "needs-declared", finds="encode_text"),
-    fault("shaped.TextThroughTheNetwork", "needs-declared", finds="model.token_embedding"),
+    fault("label_leaks.LabelOfSample", "check_labels_unreachable", finds="on the sample"),
+    fault("label_leaks.LabelOfEntry", "check_labels_unreachable", finds="on the sample"),
+    fault("label_leaks.LabelInInfo", "check_labels_unreachable", finds="on the image"),
+    fault("label_leaks.FileName", "check_labels_unreachable", finds="on the image"),
+    fault("label_leaks.SampleId", "check_labels_unreachable", finds="in the sample's id"),
+    fault("label_leaks.DatasetOfTask", "check_labels_unreachable", finds="on the task"),
+    fault("label_leaks.LabelsOfTask", "check_labels_unreachable", finds="on the task"),
+    fault("label_leaks.Neighbours", "check_batch_independence", finds="in a batch of 2"),
+    fault("label_leaks.FavoursTheFirstClass", "check_class_order"),
+    fault("outputs.BestStep", "check_last_step_reported"),
+    fault("outputs.NotANumber", "check_prediction_scores", finds="not finite"),
+    fault("outputs.OneTooMany", "check_prediction_scores", finds="[11]"),
+    fault("outputs.OneBuffer", "check_predictions_kept", "check_attributes_restored"),
+    fault("outputs.TextUndeclared", "check_needs_declared", finds="encode_text"),
+    fault("outputs.TextThroughTheNetwork", "check_needs_declared", finds="model.token_embedding"),
     fault(
-        "shaped.LosesConfig",
-        "configuration-round-trip",
+        "outputs.LosesConfig",
+        "check_configuration_round_trip",
         finds="lr=0.0125 comes back from JSON as 0.01",
     ),
-    fault("shaped.TakesAnyKey", "configuration-round-trip"),
-    fault("shaped.Standardizes", "black-image"),
-    fault("shaped.Halves", "one-pixel-image"),
-    fault("shaped.Margin", "single-class"),
+    fault("outputs.TakesAnyKey", "check_configuration_round_trip"),
+    fault("outputs.Standardizes", "check_black_image"),
+    fault("outputs.Halves", "check_one_pixel_image"),
+    fault("outputs.Margin", "check_single_class"),
 ]
 
 
-def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register these methods as a plugin's are, for one test."""
-    plugin = PluginInfo("planted", "planted", "1.0")
-    for one in (CLEAN, STOPS, *FAULTS):
-        registered = Registered(one.spec(), plugin)
-        monkeypatch.setitem(registry().adapters._items, one.name, registered)
+@contextmanager
+def planted_methods() -> Iterator[None]:
+    """Register these methods for the time of a `with` block."""
+    specs = [planted_spec(fault.code, fault.kind) for fault in FAULTS]
+    specs += [planted_spec(code, kind) for code, kind in CLEAN.items()]
+    specs.append(planted_spec("outputs.Stops"))
+    with registered(adapters=specs, name="planted"):
+        yield

@@ -8,11 +8,11 @@ import click
 @click.command("new-method", short_help="Write a plugin folder for a method of your own.")
 @click.argument("name")
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path),
-              help="The plugin's folder.  [default: NAME]")  # fmt: skip
+              help="Folder for the plugin.  [default: NAME]")  # fmt: skip
 def command(name: str, output: Path | None) -> None:
-    """Write a plugin with a method called NAME that installs, passes its check and runs as it is.
+    """Write a plugin with a small method called NAME that installs, passes its checks and runs.
 
-    NAME is small letters and digits, in words joined by hyphens. What it does is for you to change.
+    NAME is lower-case letters and digits, in words joined by hyphens.
 
     \b
     ttt-bench new-method my-method

@@ -1,1 +1,1 @@
-"""The plugin folder that `ttt-bench new-method` writes."""
+"""The plugin folder that `ttt-bench new-method` writes, and its templates."""

@@ -1,4 +1,4 @@
-"""From the name of a new method to a plugin folder that installs, conforms and runs."""
+"""Writes the plugin folder of a new method, which installs, passes its checks and runs."""
 
 import re
 from importlib import resources, util
@@ -11,22 +11,21 @@ from ttt_bench.registry import registry
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
-# A class of such a name would hide one that the generated module imports, or is no name at all.
+# A class of such a name would hide an import of the generated module, or is a keyword.
 TAKEN_CLASSES = frozenset(
-    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "SampleRNG", "Tensor",
-     "True", "False", "Float"}
+    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "Tensor", "True",
+     "False", "Float"}
 )  # fmt: skip
 
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
-    """Write the plugin of a method called `name` into a folder that is empty or not there yet.
+    """Write the plugin of a method called `name` into an empty or new folder.
 
     Returns:
-        The files written.
+        The paths of the files.
 
     Raises:
-        UserError: the name cannot be a method's or is taken, the folder is not empty, or it cannot
-            be written to.
+        UserError: the name is invalid or taken, or the folder is not empty or cannot be written.
     """
     check_name(name)
     contents = plugin_files(name)
@@ -44,28 +43,28 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a method, a distribution and a package, or is one already.
+    """Refuse a name that is invalid for a method, a distribution or a package, or is taken.
 
     Raises:
-        UserError: so it is.
+        UserError: the name is invalid or taken.
     """
     if not NAME.fullmatch(name) or len(name) > LONGEST or _class_name(name) in TAKEN_CLASSES:
         raise UserError(
-            f"{name!r} cannot name a method: take small letters and digits in words joined by "
-            f"hyphens, a letter first, {LONGEST} at most, such as my-method"
+            f"{name!r} cannot name a method: choose lower-case letters and digits in words joined "
+            f"by hyphens, a letter first, at most {LONGEST}, such as my-method"
         )
     plugins = registry()
     if name in plugins.adapters:
         owner = plugins.adapters[name].plugin.distribution
-        raise UserError(f"{name} is a method of {owner} already; take another name")
+        raise UserError(f"{name} is a method of {owner} already; choose another name")
     if any(plugin.name == name for plugin in plugins.plugins) or util.find_spec(_package(name)):
-        raise UserError(f"{name} is an installed plugin already; take another name")
+        raise UserError(f"{name} is an installed plugin already; choose another name")
 
 
 def plugin_files(name: str) -> dict[str, str]:
-    """The text of every file of the plugin, by its path in the folder."""
+    """Return the text of every file of the plugin, by its path in the folder."""
     package = _package(name)
-    places = {
+    templates = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{package}/__init__.py": "__init__.py",
@@ -73,14 +72,14 @@ def plugin_files(name: str) -> dict[str, str]:
         f"{package}/adapter.py": "adapter.py",
         f"tests/test_{name.replace('-', '_')}.py": "test.py",
     }
-    # What comes out is source, not HTML.
+    # The output is source code, not HTML, so nothing is escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    templates = resources.files("ttt_bench.new_method") / "templates"
+    folder = resources.files("ttt_bench.new_method") / "templates"
     return {
-        path: environment.from_string((templates / f"{template}.j2").read_text("utf-8")).render(
+        path: environment.from_string((folder / f"{template}.j2").read_text("utf-8")).render(
             name=name, package=package, class_name=_class_name(name)
         )
-        for path, template in places.items()
+        for path, template in templates.items()
     }
 
 

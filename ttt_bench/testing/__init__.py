@@ -1,4 +1,4 @@
-"""The conformance kit: what every method must pass, as `ttt-bench check METHOD` and in pytest.
+"""The conformance kit: the checks of every method, for `ttt-bench check METHOD` and for pytest.
 
     import pytest
     from ttt_bench.testing import adapter_checks
@@ -7,9 +7,10 @@
     def test_conforms(check):
         check()
 
-docs/checks.md says of every check what it does, why, and how to mend what it finds.
+docs/checks.md explains every check: what it does, why, and how to mend what it finds.
 """
 
-from ttt_bench.testing.suite import CATALOGUE, Check, CheckFailed, Finding, adapter_checks
+from ttt_bench.testing.outcome import CheckFailed, Finding
+from ttt_bench.testing.suite import CATALOGUE, Check, adapter_checks
 
 __all__ = ["CATALOGUE", "Check", "CheckFailed", "Finding", "adapter_checks"]

@@ -1,4 +1,4 @@
-"""One adapter set up, and what it says of samples."""
+"""FreshAdapter: one adapter set up for a task, and copies of what it predicts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,105 +11,116 @@ from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench.api.adapter import Adapter
-from ttt_bench.api.errors import UserError
+from ttt_bench.api.contract import count_violation, violations
+from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.sample import Prediction, Sample, SampleRNG
 from ttt_bench.features.task import CachingTask
-from ttt_bench.testing.suite import CheckFailed
+from ttt_bench.testing.outcome import CheckFailed
 
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRNG(SampleRNG):
-    """A stream that remembers which purposes it was asked for.
+    """A sample's randomness that remembers the purposes it was asked for.
 
     Attributes:
-        asked: shared by the rngs of a trial.
+        purposes: shared by every sample of a fresh adapter.
     """
 
-    asked: set[str] = field(default_factory=set[str], compare=False)
+    purposes: set[str] = field(default_factory=set[str], compare=False)
 
     @override
     def torch(self, purpose: str) -> torch.Generator:
-        self.asked.add(purpose)
+        self.purposes.add(purpose)
         return SampleRNG.torch(self, purpose)
 
     @override
     def numpy(self, purpose: str) -> np.random.Generator:
-        self.asked.add(purpose)
+        self.purposes.add(purpose)
         return SampleRNG.numpy(self, purpose)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a method said of a sample, copied the moment it was said."""
+class PredictionCopy:
+    """A prediction as it was when the method returned it.
 
-    scores: dict[str, Tensor]
+    Attributes:
+        prediction: the same scores, in tensors of their own on the CPU.
+    """
+
+    prediction: Prediction
 
     @classmethod
-    def of(cls, prediction: Prediction) -> "Outcome":
-        """Copies of the logits, the steps, and the scores before adaptation, of those there are."""
-        parts = {
-            name: getattr(prediction, name, None)
-            for name in ("logits", "step_logits", "unadapted_logits")
-        }
-        return cls({n: v.detach().cpu().clone() for n, v in parts.items() if v is not None})
+    def of(cls, prediction: Prediction) -> "PredictionCopy":
+        """Copy the logits, those of the steps, and those before adaptation."""
+        return cls(Prediction(**{n: s.detach().cpu().clone() for n, s in _scores(prediction)}))
 
     @property
     def logits(self) -> Tensor:
         """The reported scores `[classes]`."""
-        return self.scores["logits"]
+        return self.prediction.logits
 
-    def finite(self) -> bool:
-        """Whether every score is a number."""
-        return all(bool(torch.isfinite(scores).all()) for scores in self.scores.values())
+    def is_finite(self) -> bool:
+        """Say whether every score is a finite number."""
+        return all(bool(torch.isfinite(scores).all()) for _, scores in _scores(self.prediction))
 
-    def difference(self, other: "Outcome") -> str:
-        """What differs from another outcome, "" where every bit is the same."""
-        if self.scores.keys() != other.scores.keys():
-            return f"one has {', '.join(self.scores)}, the other {', '.join(other.scores)}"
-        for name, mine in self.scores.items():
-            theirs = other.scores[name]
-            if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
+    def difference(self, other: "PredictionCopy") -> str:
+        """Return the first difference from another prediction, "" where all bits are equal."""
+        these, those = dict(_scores(self.prediction)), dict(_scores(other.prediction))
+        if these.keys() != those.keys():
+            return f"one has {', '.join(these)}, the other {', '.join(those)}"
+        for name, scores in these.items():
+            others = those[name]
+            if scores.shape != others.shape or scores.dtype != others.dtype:
                 return (
-                    f"{name}: {list(mine.shape)} {mine.dtype}, {list(theirs.shape)} {theirs.dtype}"
+                    f"{name}: {list(scores.shape)} {scores.dtype} against {list(others.shape)} "
+                    f"{others.dtype}"
                 )
-            if not torch.equal(mine.nan_to_num(), theirs.nan_to_num()) or not torch.equal(
-                mine.isnan(), theirs.isnan()
-            ):
-                gap = (mine.double() - theirs.double()).abs().max()
-                return f"{name} by up to {float(gap):.2g}"
+            if not torch.equal(scores.isnan(), others.isnan()):
+                return f"{name}: NaN in one of them"
+            gap = (scores.double() - others.double()).nan_to_num().abs().max()
+            if not torch.equal(scores.nan_to_num(), others.nan_to_num()):
+                return f"{name} by up to {float(gap):.2g} (tolerance 0: bit for bit)"
         return ""
 
 
+def _scores(prediction: Prediction) -> list[tuple[str, Tensor]]:
+    return [(name, scores) for name, scores in vars(prediction).items() if scores is not None]
+
+
 @dataclass
-class Trial:
-    """One adapter, set up for a task of its own.
+class FreshAdapter:
+    """One adapter, set up for a task.
 
     Attributes:
-        asked: the purposes its rngs were asked for.
+        adapter: the method.
+        task: what it is set up for.
+        purposes: the purposes for which it has asked its rngs.
     """
 
     adapter: Adapter[Any]
     task: CachingTask
-    asked: set[str] = field(default_factory=set[str])
+    purposes: set[str] = field(default_factory=set[str])
 
     def predict(
         self,
         samples: Sequence[Sample],
         seed: int = SEED,
         rng_ids: Sequence[str] | None = None,
-    ) -> list[Outcome]:
-        """What the method says of samples that come together.
+    ) -> list[PredictionCopy]:
+        """Predict samples that come together, and copy the predictions.
 
         Args:
-            rng_ids: the ids to draw for, where the samples pretend to have others.
+            samples: one batch.
+            seed: the seed of the rngs.
+            rng_ids: the ids of the rngs, None for those of the samples.
 
         Raises:
             UserError: the method refuses a sample.
-            CheckFailed: it raises anything else, or what it returns are not predictions.
+            CheckFailed: it raises anything else, or does not return predictions.
         """
-        return [Outcome.of(prediction) for prediction in self.adapt(samples, seed, rng_ids)]
+        return [PredictionCopy.of(one) for one in self.adapt(samples, seed, rng_ids)]
 
     def adapt(
         self,
@@ -117,42 +128,59 @@ class Trial:
         seed: int = SEED,
         rng_ids: Sequence[str] | None = None,
     ) -> list[Prediction]:
-        """The same, as the method's own objects."""
+        """Predict samples that come together, and return the method's own objects.
+
+        Args:
+            samples: one batch.
+            seed: the seed of the rngs.
+            rng_ids: the ids of the rngs, None for those of the samples.
+
+        Raises:
+            UserError: the method refuses a sample.
+            CheckFailed: it raises anything else, or does not return predictions.
+        """
         ids = [sample.id for sample in samples] if rng_ids is None else rng_ids
-        rngs = [RecordingRNG(seed, name, asked=self.asked) for name in ids]
-        with blaming("adapt raises"):
+        rngs = [RecordingRNG(seed, name, purposes=self.purposes) for name in ids]
+        with failing("adapt raises"):
             predictions = list(self.adapter.adapt(samples, rngs))
-        if len(predictions) != len(samples):
-            raise CheckFailed(
-                f"adapt returned {len(predictions)} predictions for {len(samples)} samples"
-            )
+        if problem := count_violation(predictions, len(samples)):
+            raise CheckFailed(problem.text)
         for prediction in predictions:
-            if not isinstance(prediction, Prediction):
-                raise CheckFailed(f"adapt returned {type(prediction).__name__}, not Prediction")
-            for name, scores in vars(prediction).items():
-                if not isinstance(scores, Tensor) and (name == "logits" or scores is not None):
-                    raise CheckFailed(
-                        f"{name} of a prediction is {type(scores).__name__}, no tensor"
-                    )
+            for problem in violations(prediction, len(self.task.classes)):
+                # Everything else is for the checks of predictions.
+                if problem.rule == "type":
+                    raise CheckFailed(problem.text)
         return predictions
 
 
 @contextmanager
-def blaming(what: str) -> Iterator[None]:
-    """Say in one line what a method's own code raised."""
+def failing(what: str) -> Iterator[None]:
+    """Turn what a method's own code raises into a failed check.
+
+    Args:
+        what: the beginning of the message, such as "setup raises".
+
+    Raises:
+        CheckFailed: the code inside raised anything but a refusal.
+    """
     try:
         yield
     except (UserError, CheckFailed):
         raise
     except Exception as error:
-        raise CheckFailed(f"{what} {type(error).__name__}: {error}".splitlines()[0]) from error
+        raise CheckFailed(f"{what} {described(error)}") from error
 
 
-def same(mine: Outcome, theirs: Outcome, what: str) -> None:
-    """Refuse an outcome that differs from another in a bit.
+def require_same(prediction: PredictionCopy, expected: PredictionCopy, what: str) -> None:
+    """Refuse a prediction that differs from the expected one in a bit.
 
     Args:
+        prediction: the one to check.
+        expected: what it must equal.
         what: the beginning of the message.
+
+    Raises:
+        CheckFailed: they differ.
     """
-    if gap := mine.difference(theirs):
-        raise CheckFailed(f"{what}: differs in {gap}")
+    if difference := prediction.difference(expected):
+        raise CheckFailed(f"{what}: differs in {difference}")

@@ -1,113 +1,85 @@
-"""Samples one after another through one adapter, with a picture of its state around each."""
+"""SequenceRun: batches one after another through one adapter, with a snapshot around each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ttt_bench.testing.attempt import Outcome, Trial
-from ttt_bench.testing.snapshot import global_state
+from ttt_bench.api.sample import Prediction
+from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy
 from ttt_bench.testing.snapshot.children import Kind, class_state
-from ttt_bench.testing.snapshot.tree import Change, Node, changes, picture
+from ttt_bench.testing.snapshot.tree import Change, Node, diff, roots_of, take_snapshot
 
-if TYPE_CHECKING:
-    from ttt_bench.testing.method import Subject
-
-# Any number; a method that seeds a global generator is unlikely to choose it.
-GLOBAL_SEED = 902174
+Batch = tuple[int, ...]
+GlobalState = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Tour:
-    """What was seen.
+class SequenceRun:
+    """The record of one adapter on a sequence of batches.
 
     Attributes:
-        order: which sample came when.
-        outcomes: what was said of each, in that order.
-        kept: the same looked at again at the end, in the objects that the method returned.
-        states: of adapter and backbone, before the first sample and after each.
-        setup: of the backbone before the method's setup.
-        around: the global state before and after each sample; the first pair is around setup and
-            leaves the generators out.
-        asked: the purposes for which the method drew.
+        batches: the positions of each batch's samples.
+        predictions: copies of each batch's predictions.
+        returned: the same predictions, as the method's own objects.
+        states: of adapter, task and backbone, before the first batch and after each.
+        before_setup: the backbone before the method's setup.
+        global_states: the global state before and after each batch; the first pair is around the
+            setup and leaves the random generators out.
+        purposes: the purposes for which the method asked its rngs.
     """
 
-    order: tuple[int, ...]
-    outcomes: list[Outcome]
-    kept: list[Outcome]
+    batches: tuple[Batch, ...]
+    predictions: list[list[PredictionCopy]]
+    returned: list[list[Prediction]]
     states: list[Node]
-    setup: Node
-    around: list[tuple[dict[str, Any], dict[str, Any]]]
-    asked: set[str]
+    before_setup: Node
+    global_states: list[tuple[GlobalState, GlobalState]]
+    purposes: set[str]
 
-    @classmethod
-    def make(cls, subject: "Subject", order: Sequence[int]) -> "Tour":
-        """Take a fresh adapter through samples in an order."""
-        task = subject.task()
-        global_state.reseed(GLOBAL_SEED)
-        setup = picture({"backbone": (task.backbone, "backbone")})
-        before = _switches()
-        trial = subject.trial(task)
-        around = [(before, _switches())]
-        states, outcomes, returned = [state_of(trial)], [], []
-        for place in order:
-            before = global_state.look()
-            predictions = trial.adapt([subject.samples[place]])
-            around.append((before, global_state.look()))
-            outcomes.append(Outcome.of(predictions[0]))
-            returned += predictions
-            states.append(state_of(trial))
-        kept = [Outcome.of(prediction) for prediction in returned]
-        return cls(tuple(order), outcomes, kept, states, setup, around, trial.asked)
+    def of(self, batch: Batch) -> list[PredictionCopy]:
+        """Return the predictions of a batch at its first time."""
+        return self.predictions[self.batches.index(batch)]
 
-    def of(self, place: int) -> Outcome:
-        """What was said of a sample when it first came."""
-        return self.outcomes[self.order.index(place)]
+    def named_predictions(self) -> Iterator[tuple[str, PredictionCopy]]:
+        """Yield every prediction with the name of its sample, in order."""
+        for batch, predictions in zip(self.batches, self.predictions, strict=True):
+            for position, prediction in zip(batch, predictions, strict=True):
+                yield f"sample {position + 1}", prediction
 
-    def found(self, kind: Kind) -> Iterator[Change]:
-        """What was not put back after a sample, or not left alone in the setup.
+    def leaks(self, kind: Kind) -> Iterator[Change]:
+        """Yield every change of a kind that was not undone.
 
-        What the first sample added is a cache, and none of these; the next samples must leave it.
-        Nothing may be added to the backbone, which other methods share.
+        An addition by the first batch is a cache and no leak; the later ones must leave it alone.
+        The backbone, which other methods share, may not even have an addition.
         """
-        steps: list[tuple[str, Node, Node]] = [("setup", self.setup, self._backbone(0))]
+        steps: list[tuple[str, Node, Node]] = [
+            ("setup", self.before_setup, roots_of(self.states[0], ["backbone"]))
+        ]
         steps += [
-            (f"sample {place + 1}", before, after)
-            for place, (before, after) in zip(self.order, pairwise(self.states), strict=True)
+            (batch_name(batch), before, after)
+            for batch, (before, after) in zip(self.batches, pairwise(self.states), strict=True)
         ]
         for number, (name, before, after) in enumerate(steps):
-            for change in changes(before, after):
+            for change in diff(before, after):
                 cache = number == 1 and change.added and kind != "backbone"
                 if change.kind == kind and not cache:
                     yield replace(change, text=f"after {name}, {change.text}")
 
-    def _backbone(self, number: int) -> Node:
-        whole = self.states[number]
-        part = whole.parts["backbone"]
-        return Node("backbone", "roots", part.digest, parts={"backbone": part})
+
+def batch_name(batch: Sequence[int]) -> str:
+    """Name a batch in a message: "sample 1", "samples 3 and 4"."""
+    numbers = [str(position + 1) for position in batch]
+    return f"sample {numbers[0]}" if len(batch) == 1 else f"samples {' and '.join(numbers)}"
 
 
-def _switches() -> dict[str, Any]:
-    return {name: get() for name, (get, _) in global_state.SWITCHES.items()}
-
-
-def state_of(trial: Trial) -> Node:
-    """Everything an adapter holds, its task and backbone, and what its classes and modules hold."""
+def state_of(fresh: FreshAdapter) -> Node:
+    """Take a snapshot of an adapter, its task, its backbone, its classes and its modules."""
     roots: dict[str, tuple[Any, Kind]] = {
-        "backbone": (trial.task.backbone, "backbone"),
-        "task": (trial.task, "attribute"),
-        "adapter": (trial.adapter, "attribute"),
+        "backbone": (fresh.task.backbone, "backbone"),
+        "task": (fresh.task, "attribute"),
+        "adapter": (fresh.adapter, "attribute"),
     }
-    for name, value in class_state(trial.adapter).items():
+    for name, value in class_state(fresh.adapter).items():
         roots[name] = value, "attribute"
-    return picture(roots)
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Which parts of the global state differ."""
-    found = changes(_global(before), _global(after))
-    return list(dict.fromkeys(change.path.partition("[")[0] for change in found))
-
-
-def _global(state: dict[str, Any]) -> Node:
-    return picture({name: (value, "attribute") for name, value in state.items()})
+    return take_snapshot(roots)

@@ -1,61 +1,68 @@
-"""A configuration survives a file."""
+"""A configuration comes back from a file as it was."""
 
 import json
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from ttt_bench.api.errors import described
+from ttt_bench.testing.declaration import check
+from ttt_bench.testing.outcome import CheckFailed, Finding
 
-from ttt_bench.api.adapter import AdapterConfig
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.suite import CheckFailed, Finding
+if TYPE_CHECKING:
+    from ttt_bench.api.adapter import AdapterConfig
+    from ttt_bench.testing.method import MethodUnderTest
 
-STRANGER = "no_such_key"
+UNKNOWN_KEY = "no_such_key"
 
 
-def round_trip(subject: Subject) -> Finding:
-    """Through JSON and pickle to the same values; what is no field is refused."""
-    kind: Any = subject.spec.load().Config
-    if not (isinstance(kind, type) and issubclass(kind, AdapterConfig)):
-        raise CheckFailed(f"Config is {kind!r}, not a subclass of AdapterConfig")
-    presets = subject.spec.presets.get(subject.backbone_name, {})
-    config = kind(**{**presets, **subject.settings})
+@check(order=1)
+def check_configuration_round_trip(method: "MethodUnderTest") -> Finding:
+    """Check that JSON and pickle keep the values, and that an unknown key is refused."""
+    from pydantic import ValidationError
+
+    from ttt_bench.api.adapter import AdapterConfig
+
+    config_type: Any = method.spec.load().Config
+    if not (isinstance(config_type, type) and issubclass(config_type, AdapterConfig)):
+        raise CheckFailed(f"Config is {config_type!r}, not a subclass of AdapterConfig")
+    presets = method.spec.presets.get(method.backbone_name, {})
+    config = config_type(**{**presets, **method.settings})
     text = _json(config)
     try:
-        again = kind(**json.loads(text))
+        from_json = config_type(**json.loads(text))
     except ValidationError as error:
         first = error.errors()[0]
         raise CheckFailed(
             f"its own JSON is refused: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from error
-    _same(config, again, "JSON")
-    if _json(again) != text:
-        raise CheckFailed("the JSON of what was read from JSON differs from it")
+    _require_equal(config, from_json, "JSON")
+    if _json(from_json) != text:
+        raise CheckFailed("its JSON changes when it is read and written again")
     try:
-        pickled = pickle.loads(pickle.dumps(config))
+        from_pickle = pickle.loads(pickle.dumps(config))
     except Exception as error:
-        raise CheckFailed(f"it does not pickle: {type(error).__name__}: {error}") from error
-    _same(config, pickled, "pickle")
+        raise CheckFailed(f"it does not pickle: {described(error)}") from error
+    _require_equal(config, from_pickle, "pickle")
     try:
-        kind(**subject.config, **{STRANGER: 1})
+        config_type(**method.config, **{UNKNOWN_KEY: 1})
     except ValidationError:
         pass
     else:
-        raise CheckFailed(f"it takes the unknown key {STRANGER!r}; leave extra='forbid'")
-    if not kind.model_config.get("frozen"):
-        raise CheckFailed("it can be written to; leave frozen=True")
-    return Finding(f"{len(kind.model_fields)} fields through JSON and pickle")
+        raise CheckFailed(f"it takes the unknown key {UNKNOWN_KEY!r}; keep extra='forbid'")
+    if not config_type.model_config.get("frozen"):
+        raise CheckFailed("its fields can be set; keep frozen=True")
+    return Finding(f"{len(config_type.model_fields)} fields through JSON and pickle")
 
 
-def _json(config: AdapterConfig) -> str:
+def _json(config: "AdapterConfig") -> str:
     try:
         return json.dumps(config.model_dump(mode="json"), allow_nan=False)
     except ValueError as error:
-        raise CheckFailed(f"it has no JSON form: {error}") from error
+        raise CheckFailed(f"it has no JSON form: {described(error)}") from error
 
 
-def _same(config: AdapterConfig, other: AdapterConfig, through: str) -> None:
-    mine, theirs = config.model_dump(), other.model_dump()
-    for name, value in mine.items():
-        if theirs.get(name) != value:
-            raise CheckFailed(f"{name}={value!r} comes back from {through} as {theirs.get(name)!r}")
+def _require_equal(config: "AdapterConfig", other: "AdapterConfig", through: str) -> None:
+    values, others = config.model_dump(), other.model_dump()
+    for name, value in values.items():
+        if others.get(name) != value:
+            raise CheckFailed(f"{name}={value!r} comes back from {through} as {others.get(name)!r}")

@@ -1,100 +1,93 @@
-"""Inputs that a dataset may hold some day; the sample after them is predicted as ever."""
+"""Degenerate inputs (black, 1x1, one class, NaN) do no harm, and leave no trace."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-from torch import Tensor
-
-from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.sample import Sample
-from ttt_bench.testing.attempt import Trial, same
-from ttt_bench.testing.fakes.spy import lend
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.suite import CheckFailed, Finding
+from ttt_bench.testing.declaration import FORGETTING, check
+from ttt_bench.testing.outcome import CheckFailed, Finding
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ttt_bench.testing.attempt import FreshAdapter
+    from ttt_bench.testing.method import MethodUnderTest
 
 
-def black_image(subject: Subject) -> Finding:
-    """Every pixel zero: variances, ranges and entropies that are zero, too."""
-    image = Image.new("RGB", subject.samples[0].image.size)
-    return _image(subject, Sample("black", image), "a black image")
+@check(order=28, kinds={"sample"})
+def check_black_image(method: "MethodUnderTest") -> Finding:
+    """Check an image whose variances, ranges and entropies may be zero."""
+    from PIL import Image
+
+    return _single_image(method, Image.new("RGB", method.samples[0].image.size), "a black image")
 
 
-def one_pixel_image(subject: Subject) -> Finding:
-    """The smallest image there is."""
-    return _image(subject, Sample("pixel", Image.new("RGB", (1, 1), "orange")), "a 1x1 image")
+@check(order=29, kinds={"sample"})
+def check_one_pixel_image(method: "MethodUnderTest") -> Finding:
+    """Check the smallest image there is."""
+    from PIL import Image
+
+    return _single_image(method, Image.new("RGB", (1, 1), "orange"), "a 1x1 image")
 
 
-def single_class(subject: Subject) -> Finding:
-    """A task of one class."""
+@check(order=31)
+def check_single_class(method: "MethodUnderTest") -> Finding:
+    """Check a task of one class."""
     try:
-        (outcome,) = subject.trial(subject.task(classes=[0])).predict(subject.samples[:1])
+        fresh = method.fresh_adapter(method.task(classes=[0]))
+        predictions = fresh.predict(method.batch(method.batches[0]))
     except UserError as refusal:
         return Finding(f"refused in one line: {refusal}")
-    shape = list(outcome.logits.shape)
-    if shape != [1]:
-        raise CheckFailed(f"a task of a single class got scores of shape {shape}")
-    if not outcome.finite():
-        raise CheckFailed("a task of a single class got scores that are not finite")
+    for prediction in predictions:
+        shape = list(prediction.logits.shape)
+        if shape != [1]:
+            raise CheckFailed(f"a task of a single class got scores of shape {shape}")
+        if not prediction.is_finite():
+            raise CheckFailed("a task of a single class got scores that are not finite")
     return Finding("one finite score")
 
 
-def nan_feature(subject: Subject) -> Finding:
-    """Whatever a method makes of a feature that is no number, the next sample feels nothing."""
-    sick = Sick()
-    trial = subject.trial(subject.task(backbone=sick.backbone(subject.fresh_backbone())))
-    sick.now = True
+@check(order=32, kinds=FORGETTING)
+def check_nan_feature(method: "MethodUnderTest") -> Finding:
+    """Check that a feature that is not a number does not reach the next batch."""
+    from ttt_bench.testing.fakes.nan_backbone import NaNBackbone
+
+    fake = NaNBackbone(method.fresh_backbone())
+    fresh = method.fresh_adapter(method.task(backbone=fake.backbone))
+    fake.enabled = True
     try:
-        (outcome,) = trial.predict(subject.samples[1:2])
-        said = "predicted finitely" if outcome.finite() else "NaN scores, which the engine refuses"
+        predictions = fresh.predict(method.batch(method.batches[1]))
     except (UserError, CheckFailed) as error:
         return Finding(f"stops: {error}")
-    sick.now = False
-    return Finding(f"{said}; {_afterwards(subject, trial, 'a NaN feature')}")
+    fake.enabled = False
+    finite = all(prediction.is_finite() for prediction in predictions)
+    result = "finite scores" if finite else "NaN scores, which the engine refuses"
+    return Finding(f"{result}; {_next_batch(method, fresh, 'a NaN feature')}")
 
 
-class Sick:
-    """Makes a backbone give NaN as long as asked for.
+def _single_image(method: "MethodUnderTest", image: "Image.Image", what: str) -> Finding:
+    from ttt_bench.api.sample import Sample
 
-    Attributes:
-        now: whether it does.
-    """
-
-    now = False
-
-    def backbone(self, healthy: Backbone) -> Backbone:
-        """The same backbone, sick while `now` says so: its pixels, and with them all features."""
-
-        def overhear(name: str, value: Any) -> Any:
-            if name not in ("preprocess", "encode_image"):
-                return value
-
-            def computed(*arguments: Any, **named: Any) -> Tensor:
-                result = value(*arguments, **named)
-                return torch.full_like(result, torch.nan) if self.now else result
-
-            return computed
-
-        return lend(healthy, overhear)
-
-
-def _image(subject: Subject, sample: Sample, what: str) -> Finding:
-    trial = subject.trial()
+    fresh = method.fresh_adapter()
     try:
-        (outcome,) = trial.predict([sample])
+        (prediction,) = fresh.predict([Sample("degenerate", image)])
     except UserError as refusal:
         return Finding(f"refused in one line: {refusal}")
-    if not outcome.finite():
+    if not prediction.is_finite():
         raise CheckFailed(f"{what} got scores that are not finite")
-    return Finding(f"finite scores; {_afterwards(subject, trial, what)}")
+    return Finding(f"finite scores; {_next_batch(method, fresh, what)}")
 
 
-def _afterwards(subject: Subject, trial: Trial, what: str) -> str:
-    """Whether a sample is predicted as ever; of a method that always leaks it is no news."""
-    first, *_, again = subject.tour.outcomes
-    if subject.unrepeatable or again.difference(first):
-        return "what is left of it is not to be told here; see a-b-a and same-seed-same-result"
-    (outcome,) = trial.predict(subject.samples[:1])
-    same(outcome, first, f"sample 1 after {what}")
-    return "the next sample as ever"
+def _next_batch(method: "MethodUnderTest", fresh: "FreshAdapter", what: str) -> str:
+    """Require the usual prediction of the first batch, unless the method always leaks."""
+    from ttt_bench.testing.attempt import require_same
+    from ttt_bench.testing.sequence import batch_name
+
+    first, *_, again = method.forward_pass.predictions
+    leaks = any(one.difference(other) for one, other in zip(again, first, strict=True))
+    if method.nondeterminism or leaks:
+        return "not checked for traces: check_a_b_a or check_same_seed_same_result already fails"
+    positions = method.batches[0]
+    predictions = fresh.predict(method.batch(positions))
+    for prediction, expected in zip(predictions, first, strict=True):
+        require_same(prediction, expected, f"{batch_name(positions)} after {what}")
+    return "the next prediction unchanged"

@@ -1,42 +1,66 @@
-"""A prediction does not depend on what ran before, or on its neighbours."""
+"""A prediction depends neither on earlier samples nor on the other samples of a batch."""
 
-from ttt_bench.testing.attempt import same
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.suite import Finding
+from typing import TYPE_CHECKING
 
-UNREPEATABLE = Finding("gives no result twice; see same-seed-same-result", skipped=True)
+from ttt_bench.testing.declaration import FORGETTING, check
+from ttt_bench.testing.outcome import Finding
 
+if TYPE_CHECKING:
+    from ttt_bench.testing.method import MethodUnderTest
 
-def a_b_a(subject: Subject) -> Finding:
-    """A sample gets the same prediction again after others."""
-    if subject.unrepeatable:
-        return UNREPEATABLE
-    others = f"samples 2 to {len(subject.samples)}"
-    first, *_, again = subject.tour.outcomes
-    same(again, first, f"sample 1 again after {others}")
-    return Finding(f"sample 1 the same again after {others}")
+NONDETERMINISTIC = Finding(
+    "gives no result twice; see check_same_seed_same_result", status="skipped"
+)
 
 
-def order_independence(subject: Subject) -> Finding:
-    """A fresh adapter that gets the samples in reverse predicts each of them the same."""
-    if subject.unrepeatable:
-        return UNREPEATABLE
-    for place in range(len(subject.samples)):
-        what = f"sample {place + 1} when the samples come in reverse"
-        same(subject.way_back.of(place), subject.tour.of(place), what)
-    return Finding(f"{len(subject.samples)} samples forwards and in reverse: the same bits")
+@check(order=8, kinds=FORGETTING)
+def check_a_b_a(method: "MethodUnderTest") -> Finding:
+    """Check that a batch gets the same predictions again after others."""
+    from ttt_bench.testing.attempt import require_same
+    from ttt_bench.testing.sequence import batch_name
+
+    if method.nondeterminism:
+        return NONDETERMINISTIC
+    others = f"samples 2 to {len(method.samples)}"
+    first, *_, again = method.forward_pass.predictions
+    name = batch_name(method.batches[0])
+    for prediction, expected in zip(again, first, strict=True):
+        require_same(prediction, expected, f"{name} again after {others}")
+    return Finding(f"{name} the same again after {others}")
 
 
-def batch_independence(subject: Subject) -> Finding:
-    """Samples that come two at a time, or all at once, are predicted as if alone."""
-    if subject.unrepeatable:
-        return UNREPEATABLE
-    count = len(subject.samples)
+@check(order=9, kinds=FORGETTING)
+def check_order_independence(method: "MethodUnderTest") -> Finding:
+    """Check that a fresh adapter predicts the same when the batches come in reverse."""
+    from ttt_bench.testing.attempt import require_same
+    from ttt_bench.testing.sequence import batch_name
+
+    if method.nondeterminism:
+        return NONDETERMINISTIC
+    for positions in method.batches:
+        what = f"{batch_name(positions)} in reverse order"
+        pairs = zip(
+            method.reverse_pass.of(positions), method.forward_pass.of(positions), strict=True
+        )
+        for prediction, expected in pairs:
+            require_same(prediction, expected, what)
+    return Finding(f"{len(method.samples)} samples forwards and in reverse: the same bits")
+
+
+@check(order=10, kinds={"sample"})
+def check_batch_independence(method: "MethodUnderTest") -> Finding:
+    """Check that samples two at a time, or all at once, are predicted as if alone."""
+    from ttt_bench.testing.attempt import require_same
+
+    if method.nondeterminism:
+        return NONDETERMINISTIC
+    count = len(method.samples)
     for size in (2, count):
-        trial = subject.trial()
-        for at in range(0, count, size):
-            together = trial.predict(subject.samples[at : at + size])
-            for place, outcome in enumerate(together, start=at):
-                what = f"sample {place + 1} in a batch of {size}, against alone"
-                same(outcome, subject.tour.of(place), what)
+        fresh = method.fresh_adapter()
+        for start in range(0, count, size):
+            together = fresh.predict(method.samples[start : start + size])
+            for position, prediction in enumerate(together, start=start):
+                (expected,) = method.forward_pass.of((position,))
+                what = f"sample {position + 1} in a batch of {size}, against alone"
+                require_same(prediction, expected, what)
     return Finding(f"batches of 1, 2 and {count}: the same bits")

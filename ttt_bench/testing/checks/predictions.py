@@ -1,62 +1,60 @@
-"""What a prediction looks like."""
+"""Predictions keep the contract of `ttt_bench.api.contract`, by which the engine judges, too."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.suite import CheckFailed, Finding
+from ttt_bench.testing.declaration import check
+from ttt_bench.testing.outcome import CheckFailed, Finding
+
+if TYPE_CHECKING:
+    from ttt_bench.testing.method import MethodUnderTest
 
 
-def trajectory(subject: Subject) -> Finding:
-    """Finite scores for every class, of the reported step and of every other."""
-    classes = len(subject.dataset.classes)
-    lengths = set()
-    for place, outcome in zip(subject.tour.order, subject.tour.outcomes, strict=True):
-        for name, scores in outcome.scores.items():
-            wanted = [len(scores), classes] if name == "step_logits" else [classes]
-            _check(scores, wanted, f"{name} of sample {place + 1}")
-        steps = outcome.scores.get("step_logits")
-        lengths.add(None if steps is None else len(steps))
+@check(order=3)
+def check_prediction_scores(method: "MethodUnderTest") -> Finding:
+    """Check that all scores are finite, one for each class, after equally many steps."""
+    _require(method, "scores")
+    lengths = _step_counts(method)
     if len(lengths) > 1:
         raise CheckFailed(f"samples have different numbers of steps: {sorted(map(str, lengths))}")
     (length,) = lengths
-    what = "no steps" if length is None else f"{length} steps"
-    return Finding(f"finite scores of {classes} classes, {what}")
+    steps = "no steps" if length is None else f"{length} steps"
+    return Finding(f"finite scores of {len(method.dataset.classes)} classes, {steps}")
 
 
-def _check(scores: Tensor, wanted: list[int], what: str) -> None:
-    if list(scores.shape) != wanted or 0 in wanted:
-        raise CheckFailed(f"the {what} have shape {list(scores.shape)}; {wanted} is wanted")
-    if not scores.is_floating_point():
-        raise CheckFailed(f"the {what} are {scores.dtype}; scores are floating point")
-    if not bool(torch.isfinite(scores).all()):
-        raise CheckFailed(f"the {what} are not finite")
+@check(order=4)
+def check_last_step_reported(method: "MethodUnderTest") -> Finding:
+    """Check that the reported scores are those after the last step."""
+    lengths = _step_counts(method) - {None}
+    if not lengths:
+        return Finding("does not iterate", "skipped")
+    _require(method, "last step")
+    return Finding(f"the last of {' or '.join(map(str, lengths))} steps is reported")
 
 
-def last_step_reported(subject: Subject) -> Finding:
-    """The reported scores are those after the last step."""
-    length = 0
-    for place, outcome in zip(subject.tour.order, subject.tour.outcomes, strict=True):
-        if "step_logits" not in outcome.scores or not len(outcome.scores["step_logits"]):
-            continue
-        length, last = len(outcome.scores["step_logits"]), outcome.scores["step_logits"][-1]
-        if not torch.equal(last.nan_to_num(), outcome.logits.nan_to_num()):
-            gap = float((last.double() - outcome.logits.double()).abs().max())
-            raise CheckFailed(
-                f"sample {place + 1} reports other scores than after its last step (by {gap:.2g})"
-            )
-    if not length:
-        return Finding("does not iterate", skipped=True)
-    return Finding(f"the last of {length} steps is what is reported")
+@check(order=5)
+def check_predictions_kept(method: "MethodUnderTest") -> Finding:
+    """Check that later samples do not overwrite what was returned for earlier ones."""
+    from ttt_bench.testing.attempt import PredictionCopy
 
-
-def predictions_kept(subject: Subject) -> Finding:
-    """What was returned is not written to when later samples come."""
-    for place, said, now in zip(
-        subject.tour.order, subject.tour.outcomes, subject.tour.kept, strict=True
-    ):
-        if gap := now.difference(said):
-            raise CheckFailed(
-                f"the prediction of sample {place + 1} was changed by a later sample: {gap}"
-            )
+    run = method.forward_pass
+    returned = [prediction for batch in run.returned for prediction in batch]
+    for (name, copy), prediction in zip(run.named_predictions(), returned, strict=True):
+        if difference := PredictionCopy.of(prediction).difference(copy):
+            raise CheckFailed(f"a later sample changed the prediction of {name}: {difference}")
     return Finding("returned predictions stay as they were")
+
+
+def _require(method: "MethodUnderTest", rule: str) -> None:
+    """Refuse the first prediction that breaks a rule of the contract."""
+    from ttt_bench.api.contract import violations
+
+    classes = len(method.dataset.classes)
+    for name, copy in method.forward_pass.named_predictions():
+        for violation in violations(copy.prediction, classes):
+            if violation.rule == rule:
+                raise CheckFailed(f"{name}: {violation.text}")
+
+
+def _step_counts(method: "MethodUnderTest") -> set[int | None]:
+    steps = [copy.prediction.step_logits for _, copy in method.forward_pass.named_predictions()]
+    return {None if scores is None else len(scores) for scores in steps}

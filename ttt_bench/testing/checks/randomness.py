@@ -1,30 +1,43 @@
-"""Randomness comes from the sample's stream: all of it, and really from there."""
+"""All randomness comes from the generators of the sample."""
 
-from ttt_bench.testing.attempt import SEED
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.suite import CheckFailed, Finding
+from typing import TYPE_CHECKING
+
+from ttt_bench.testing.declaration import check
+from ttt_bench.testing.outcome import CheckFailed, Finding
+
+if TYPE_CHECKING:
+    from ttt_bench.testing.method import MethodUnderTest
 
 
-def same_seed(subject: Subject) -> Finding:
-    """A fresh adapter predicts the same, wherever the global generators stand."""
-    if subject.unrepeatable:
+@check(order=13)
+def check_same_seed_same_result(method: "MethodUnderTest") -> Finding:
+    """Check that a fresh adapter predicts the same under other global seeds."""
+    if method.nondeterminism:
         raise CheckFailed(
-            f"a fresh adapter, the same seed, other global generators: {subject.unrepeatable}"
+            f"a fresh adapter, the same seed, other global generators: {method.nondeterminism}"
         )
     return Finding("a fresh adapter, other global generators: the same bits")
 
 
-def another_seed(subject: Subject) -> Finding:
-    """A method that draws draws otherwise under another seed, and says something else."""
-    purposes = ", ".join(sorted(subject.tour.asked))
+@check(order=14)
+def check_another_seed_another_draw(method: "MethodUnderTest") -> Finding:
+    """Check that a method that draws predicts something else under another seed."""
+    from ttt_bench.testing.attempt import SEED
+    from ttt_bench.testing.sequence import batch_name
+
+    purposes = ", ".join(sorted(method.forward_pass.purposes))
     if not purposes:
-        return Finding("asks its rngs for nothing", skipped=True)
-    trial = subject.trial()
-    for place, sample in enumerate(subject.samples):
-        (outcome,) = trial.predict([sample], seed=SEED + 1)
-        if gap := outcome.difference(subject.tour.of(place)):
-            return Finding(f"draws for {purposes}; another seed changes sample {place + 1}'s {gap}")
+        return Finding("draws nothing", "skipped")
+    fresh = method.fresh_adapter()
+    for positions in method.batches:
+        predictions = fresh.predict(method.batch(positions), seed=SEED + 1)
+        for prediction, forward in zip(predictions, method.forward_pass.of(positions), strict=True):
+            if difference := prediction.difference(forward):
+                return Finding(
+                    f"draws for {purposes}; another seed changes {batch_name(positions)} in "
+                    f"{difference.partition(' (')[0]}"
+                )
     raise CheckFailed(
         f"asks its rngs for {purposes}, but another seed changes no prediction: either the "
-        "draws are not used, or they do not come from what was asked for"
+        "draws are not used, or they come from a generator of its own"
     )

@@ -1,84 +1,104 @@
-"""After a sample everything is as before it: one check for each kind of state."""
+"""After a batch everything is as it was before: one check for each kind of state."""
 
-from ttt_bench.testing.method import Subject
-from ttt_bench.testing.sequence import differences
-from ttt_bench.testing.snapshot import global_state
-from ttt_bench.testing.snapshot.children import Kind
-from ttt_bench.testing.snapshot.tree import changes, held
-from ttt_bench.testing.suite import CheckFailed, Finding
+from typing import TYPE_CHECKING
 
+from ttt_bench.testing.declaration import FORGETTING, check
+from ttt_bench.testing.outcome import CheckFailed, Finding
 
-def parameters(subject: Subject) -> Finding:
-    """Weights that were trained on a sample are drawn or loaded anew."""
-    return _restored(subject, "parameter")
+if TYPE_CHECKING:
+    from ttt_bench.testing.method import MethodUnderTest
+    from ttt_bench.testing.snapshot.children import Kind
 
 
-def buffers(subject: Subject) -> Finding:
-    """BatchNorm's running statistics, and other buffers, are put back."""
-    return _restored(subject, "buffer")
+@check(order=15, kinds=FORGETTING)
+def check_parameters_restored(method: "MethodUnderTest") -> Finding:
+    """Check that weights that were trained on a sample are drawn or loaded anew."""
+    return _restored(method, "parameter")
 
 
-def gradients(subject: Subject) -> Finding:
-    """No gradient is left for the next sample's to be added to."""
-    return _restored(subject, "gradient")
+@check(order=16, kinds=FORGETTING)
+def check_buffers_restored(method: "MethodUnderTest") -> Finding:
+    """Check that BatchNorm's running statistics, and other buffers, are put back."""
+    return _restored(method, "buffer")
 
 
-def optimizers(subject: Subject) -> Finding:
-    """Moments, step counts and rates start anew."""
-    return _restored(subject, "optimizer")
+@check(order=17, kinds=FORGETTING)
+def check_gradients_cleared(method: "MethodUnderTest") -> Finding:
+    """Check that no gradient is left for the next sample's to be added to."""
+    return _restored(method, "gradient")
 
 
-def schedulers(subject: Subject) -> Finding:
-    """Schedules start anew."""
-    return _restored(subject, "scheduler")
+@check(order=18, kinds=FORGETTING)
+def check_optimizers_reset(method: "MethodUnderTest") -> Finding:
+    """Check that optimizer moments, step counts and rates start anew."""
+    return _restored(method, "optimizer")
 
 
-def scalers(subject: Subject) -> Finding:
-    """A GradScaler's scale and counters start anew."""
-    return _restored(subject, "scaler")
+@check(order=19, kinds=FORGETTING)
+def check_schedulers_reset(method: "MethodUnderTest") -> Finding:
+    """Check that learning rate schedules start anew."""
+    return _restored(method, "scheduler")
 
 
-def attributes(subject: Subject) -> Finding:
-    """What else the adapter, its class and its module hold."""
-    return _restored(subject, "attribute")
+@check(order=20, kinds=FORGETTING)
+def check_scalers_reset(method: "MethodUnderTest") -> Finding:
+    """Check that a GradScaler's scale and counters start anew."""
+    return _restored(method, "scaler")
 
 
-def backbone(subject: Subject) -> Finding:
-    """The backbone is shared by the methods of a command."""
-    return _restored(subject, "backbone")
+@check(order=21, kinds=FORGETTING)
+def check_attributes_restored(method: "MethodUnderTest") -> Finding:
+    """Check everything else that the adapter, its classes and its modules hold."""
+    return _restored(method, "attribute")
 
 
-def global_state_untouched(subject: Subject) -> Finding:
-    """Generators and switches that belong to the whole process."""
-    tour = subject.tour
-    names = ["setup", *(f"sample {place + 1}" for place in tour.order)]
-    for name, (before, after) in zip(names, tour.around, strict=True):
-        found = differences(before, after)
-        if global_state.PYTHON in found and not _draws_from_python(subject):
-            found.remove(global_state.PYTHON)
-        if found:
-            raise CheckFailed(f"{' and '.join(found)} changed during {name}")
-    return Finding(f"generators and switches as before around {len(tour.order)} samples")
+@check(order=22)
+def check_backbone_untouched(method: "MethodUnderTest") -> Finding:
+    """Check that the backbone, which other methods share, is as before."""
+    return _restored(method, "backbone")
 
 
-def _draws_from_python(subject: Subject) -> bool:
-    trial = subject.trial()
-    with global_state.decoy() as generator:
+@check(order=24)
+def check_global_state_untouched(method: "MethodUnderTest") -> Finding:
+    """Check the generators and switches of the whole process."""
+    from ttt_bench.testing.sequence import batch_name
+    from ttt_bench.testing.snapshot import global_state
+
+    run = method.forward_pass
+    names = ["setup", *map(batch_name, run.batches)]
+    for name, (before, after) in zip(names, run.global_states, strict=True):
+        changed = global_state.differences(before, after)
+        if global_state.PYTHON in changed and not _draws_from_python(method):
+            changed.remove(global_state.PYTHON)
+        if changed:
+            raise CheckFailed(f"{' and '.join(changed)} changed during {name}")
+    return Finding(f"generators and switches as before around {len(run.batches)} batches")
+
+
+def _draws_from_python(method: "MethodUnderTest") -> bool:
+    from ttt_bench.testing.snapshot import global_state
+
+    fresh = method.fresh_adapter()
+    with global_state.substitute_python_rng() as generator:
         before = generator.getstate()
-        for sample in subject.samples:
-            trial.predict([sample])
+        for positions in method.batches:
+            fresh.predict(method.batch(positions))
         return generator.getstate() != before
 
 
-def _restored(subject: Subject, kind: Kind) -> Finding:
-    found = list(subject.tour.found(kind))
-    if found:
-        rest = len({change.path for change in found}) - 1
-        raise CheckFailed(found[0].text + (f" (and {rest} more)" if rest else ""))
-    # A cache may be filled by the first sample, but must not tell which one that was.
-    for change in changes(subject.way_back.states[1], subject.tour.states[1]):
-        if change.kind == kind:
-            raise CheckFailed(f"{change.path} depends on which sample came first")
-    kept = held(subject.tour.states[-1], kind)
-    samples = f"around {len(subject.tour.order)} samples"
-    return Finding(f"{kept:,} values the same {samples}" if kept else f"none is kept {samples}")
+def _restored(method: "MethodUnderTest", kind: "Kind") -> Finding:
+    from ttt_bench.testing.snapshot.tree import count_leaves, diff
+
+    run = method.forward_pass
+    changes = list(run.leaks(kind))
+    if changes:
+        others = len({change.path for change in changes}) - 1
+        raise CheckFailed(changes[0].text + (f" (and {others} more)" if others else ""))
+    if method.spec.kind != "stream":
+        # A cache may be filled by the first batch, but must not tell which one that was.
+        for change in diff(method.reverse_pass.states[1], run.states[1]):
+            if change.kind == kind:
+                raise CheckFailed(f"{change.path} depends on which sample came first")
+    kept = count_leaves(run.states[-1], kind)
+    batches = f"around {len(run.batches)} batches"
+    return Finding(f"{kept:,} values the same {batches}" if kept else f"none is kept {batches}")

@@ -1,1 +1,1 @@
-"""Stand-ins that a check hands to a method: planted labels, a spied backbone."""
+"""Fake inputs that a check gives a method: planted labels, backbones that spy or fail."""

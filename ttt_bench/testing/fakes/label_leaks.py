@@ -1,7 +1,7 @@
-"""Samples and tasks that carry the answer, for a method that would look for it."""
+"""PlantedLabels: samples and tasks that carry labels, for a method that would look for them."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, overload
 
 from typing_extensions import override
@@ -11,18 +11,20 @@ from ttt_bench.api.sample import Sample
 from ttt_bench.api.task import Task
 from ttt_bench.features.loader import strip_metadata
 
-Place = Literal["sample", "image", "task", "id"]
+Where = Literal["sample", "image", "task", "id"]
 
 
-class BaitedSample(Sample):
-    """A sample with room for more than an image and an id."""
+class LeakySample(Sample):
+    """A sample on which any attribute can be set."""
 
 
-class Answers:
-    """The labels of some samples, every one of them moved on by a number of classes.
+class PlantedLabels:
+    """The labels of some samples, or wrong ones.
 
     Attributes:
-        shift: 0 for the true labels.
+        dataset: where the samples are from.
+        indices: the dataset's entries that are the samples.
+        shift: the number of classes by which every label is moved; 0 for the true labels.
     """
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], shift: int) -> None:
@@ -30,35 +32,41 @@ class Answers:
         self.indices = indices
         self.shift = shift
 
-    def label(self, place: int) -> int:
-        """Of the sample at a place among the chosen ones."""
-        return self._move(self.dataset.entries[self.indices[place]]).label
+    def label(self, position: int) -> int:
+        """Return the label of the sample at a position."""
+        return self._moved(self.dataset.entries[self.indices[position]]).label
 
-    def file(self, place: int) -> str:
-        """A path as datasets have them: its folder is the class."""
-        label = self.label(place)
-        return f"test/{label}/{self.dataset.classes.names[label]}_{place:05d}.png"
+    def file(self, position: int) -> str:
+        """Return a path as datasets have them, in a folder that is the class."""
+        label = self.label(position)
+        return f"test/{label}/{self.dataset.classes.names[label]}_{position:05d}.png"
 
-    def on_sample(self, place: int, sample: Sample, places: Sequence[Place]) -> Sample:
-        """The sample with baits."""
+    def plant_on_sample(self, position: int, sample: Sample, where: Collection[Where]) -> Sample:
+        """Return a sample with its label planted.
+
+        Args:
+            position: its position among the samples.
+            sample: the sample to copy.
+            where: the places to plant the label at; "task" is not one of a sample.
+        """
         image = strip_metadata(sample.image)
-        if "image" in places:
-            image.info.update(self._facts(place))
-            for name, value in self._facts(place).items():
+        if "image" in where:
+            image.info.update(self._facts(position))
+            for name, value in self._facts(position).items():
                 setattr(image, name, value)
-        baited = BaitedSample(self.file(place) if "id" in places else sample.id, image)
-        if "sample" in places:
-            for name, value in self._facts(place).items():
+        leaky = LeakySample(self.file(position) if "id" in where else sample.id, image)
+        if "sample" in where:
+            for name, value in self._facts(position).items():
                 # The class is frozen.
-                object.__setattr__(baited, name, value)
-        return baited
+                object.__setattr__(leaky, name, value)
+        return leaky
 
-    def on_task(self, task: Task) -> None:
-        """Hang the dataset and its labels onto the task."""
+    def plant_on_task(self, task: Task) -> None:
+        """Set the dataset and its labels as attributes of the task."""
         dataset = copy.copy(self.dataset)
-        dataset.entries = _Moved(self)
+        dataset.entries = _MovedEntries(self)
         names = [self.dataset.sample_id(index) for index in self.indices]
-        labels = {name: self.label(place) for place, name in enumerate(names)}
+        labels = {name: self.label(position) for position, name in enumerate(names)}
         facts = {
             "labels": labels,
             "targets": labels,
@@ -68,8 +76,8 @@ class Answers:
         for name, value in facts.items():
             setattr(task, name, value)
 
-    def _facts(self, place: int) -> dict[str, Any]:
-        label, file = self.label(place), self.file(place)
+    def _facts(self, position: int) -> dict[str, Any]:
+        label, file = self.label(position), self.file(position)
         return {
             "label": label,
             "target": label,
@@ -81,31 +89,31 @@ class Answers:
             "entry": Entry(file, None, label),
         }
 
-    def _move(self, entry: Entry) -> Entry:
+    def _moved(self, entry: Entry) -> Entry:
         label = (entry.label + self.shift) % len(self.dataset.classes)
         return Entry(entry.key, entry.group, label)
 
 
-class _Moved(Sequence[Entry]):
-    """The dataset's entries with moved labels, made when they are looked at."""
+class _MovedEntries(Sequence[Entry]):
+    """The dataset's entries with moved labels, made when they are read."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, labels: PlantedLabels) -> None:
+        self._labels = labels
 
     def __len__(self) -> int:
-        return len(self._answers.dataset.entries)
+        return len(self._labels.dataset.entries)
 
     @overload
-    def __getitem__(self, place: int) -> Entry: ...
+    def __getitem__(self, index: int) -> Entry: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Entry]: ...
+    def __getitem__(self, index: slice) -> list[Entry]: ...
     @override
-    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
-        entries, move = self._answers.dataset.entries, self._answers._move
-        if isinstance(place, slice):
-            return [move(entry) for entry in entries[place]]
-        return move(entries[place])
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        entries, moved = self._labels.dataset.entries, self._labels._moved
+        if isinstance(index, slice):
+            return [moved(entry) for entry in entries[index]]
+        return moved(entries[index])
 
     @override
     def __iter__(self) -> Iterator[Entry]:
-        return map(self._answers._move, self._answers.dataset.entries)
+        return map(self._labels._moved, self._labels.dataset.entries)

@@ -1,27 +1,35 @@
-"""A backbone as a check lends it to a method: its own class and attributes, but overheard."""
+"""A backbone whose attributes are watched while a method uses it."""
 
 from collections.abc import Callable
 from typing import Any
 
 from ttt_bench.api.backbone import Backbone
 
-Overhear = Callable[[str, Any], Any]
+OnRead = Callable[[str, Any], Any]
 
 
-def lend(backbone: Backbone, overhear: Overhear) -> Backbone:
-    """The same backbone, every attribute of which passes through a function first.
+def spy_on(backbone: Backbone, on_read: OnRead) -> Backbone:
+    """Return a backbone of the same class that shares every attribute and reports every read.
+
+    A read that happens while a property is computed is the backbone's own and not reported.
 
     Args:
-        overhear: from the name of an attribute and its value to what the reader gets.
+        backbone: the one to watch. An attribute that is set on the spy is set on it.
+        on_read: called with the name and the value of an attribute; returns what the reader gets.
     """
     kind: Any = type(backbone)
+    depth = 0
 
-    class Lent(kind):
+    class Spy(kind):
         def __getattribute__(self, name: str) -> Any:
-            value = super().__getattribute__(name)
-            return value if name.startswith("_") else overhear(name, value)
+            nonlocal depth
+            depth += 1
+            try:
+                value = super().__getattribute__(name)
+            finally:
+                depth -= 1
+            return value if depth or name.startswith("_") else on_read(name, value)
 
-    lent = object.__new__(Lent)
-    # The same dictionary: what a method writes there is found on the original.
-    object.__setattr__(lent, "__dict__", backbone.__dict__)
-    return lent
+    spy = object.__new__(Spy)
+    object.__setattr__(spy, "__dict__", backbone.__dict__)
+    return spy

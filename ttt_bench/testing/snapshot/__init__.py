@@ -1,1 +1,1 @@
-"""Snapshots of everything a method holds, and of process-wide state."""
+"""Snapshots of objects and of the process, and the differences between two of them."""

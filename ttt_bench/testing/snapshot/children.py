@@ -1,7 +1,7 @@
-"""What each kind of object is made of, as far as it is state that a method could keep.
+"""The parts of an object, for every type of object in which a method could keep state.
 
-A picture of a network asks thousands of times, so the functions that do not ask for tensors' shapes
-anyway are left out of the tests' type checks, which would take twenty times as long as they do.
+A snapshot of a network makes thousands of calls. `no_type_check` keeps the tests' runtime type
+checks out of them, which would make a snapshot twenty times slower.
 """
 
 import functools
@@ -32,7 +32,7 @@ Kind = Literal[
 ]
 Part = tuple[str, Any, Kind]
 
-# Code rather than state, or nothing that a prediction can depend on.
+# Code rather than state, or objects that no prediction can depend on.
 OPAQUE = (
     type,
     types.ModuleType,
@@ -47,7 +47,7 @@ OPAQUE = (
 
 @no_type_check
 def kind_of(value: Any, inherited: Kind) -> Kind:
-    """The kind of state an object is, given what it was found in."""
+    """Return the kind of state an object is, given the kind of what holds it."""
     if inherited in ("backbone", "gradient", "buffer"):
         return inherited
     if isinstance(value, torch.optim.Optimizer):
@@ -61,30 +61,30 @@ def kind_of(value: Any, inherited: Kind) -> Kind:
 
 
 @no_type_check
-def parts(value: Any, kind: Kind) -> Iterator[Part]:
-    """What an object is made of: the piece of path that leads there, the part, its kind."""
+def children(value: Any, kind: Kind) -> Iterator[Part]:
+    """Yield the parts of an object: the piece of path that leads there, the part, its kind."""
     home = getattr(type(value), "__module__", "")
     if isinstance(value, OPAQUE) or home in ("typing", "abc", "weakref", "jaxtyping"):
         return
     if isinstance(value, Tensor):
-        yield from _of_tensor(value, kind)
+        yield from _tensor_parts(value, kind)
     elif isinstance(value, nn.Module):
-        yield from _of_module(value, kind)
+        yield from _module_parts(value, kind)
     else:
-        for name, item in _of_one_kind(value):
+        for name, item in _same_kind_parts(value):
             yield name, item, kind
 
 
 def class_state(adapter: Adapter[Any]) -> dict[str, Any]:
-    """What a method's classes and modules hold beside the adapter itself, by name."""
+    """Return the data of a method's classes and modules, and the classes' functions, by name."""
     state: dict[str, Any] = {}
     for kind in type(adapter).__mro__:
         if kind is Adapter or not issubclass(kind, Adapter):
             continue
         module = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
         for owner, members in ((kind.__name__, vars(kind)), (kind.__module__, module)):
-            held = {n: v for n, v in members.items() if not n.startswith("__") and _is_data(v)}
-            state |= {f"{owner}.{name}": value for name, value in held.items()}
+            data = {n: v for n, v in members.items() if not n.startswith("__") and _is_data(v)}
+            state |= {f"{owner}.{name}": value for name, value in data.items()}
         functions = {n: v for n, v in vars(kind).items() if isinstance(v, types.FunctionType)}
         state |= {f"{kind.__name__}.{name}": function for name, function in functions.items()}
     return state
@@ -97,15 +97,15 @@ def _is_data(value: Any) -> bool:
 
 
 @no_type_check
-def _of_tensor(value: Tensor, kind: Kind) -> Iterator[Part]:
+def _tensor_parts(value: Tensor, kind: Kind) -> Iterator[Part]:
     yield ".requires_grad", value.requires_grad, kind
-    # PyTorch warns where others than leaves are asked.
+    # PyTorch warns when another tensor than a leaf is asked for its gradient.
     if value.is_leaf or value.retains_grad:
         yield ".grad", value.grad, "backbone" if kind == "backbone" else "gradient"
 
 
 @no_type_check
-def _of_module(value: nn.Module, kind: Kind) -> Iterator[Part]:
+def _module_parts(value: nn.Module, kind: Kind) -> Iterator[Part]:
     for name, parameter in value._parameters.items():
         yield f".{name}", parameter, kind
     for name, buffer in value._buffers.items():
@@ -113,22 +113,21 @@ def _of_module(value: nn.Module, kind: Kind) -> Iterator[Part]:
     for name, module in value._modules.items():
         yield f".{name}", module, kind
     for name, item in vars(value).items():
-        # What PyTorch keeps for itself is mostly empty; hooks are what matters of it.
+        # PyTorch's own containers are mostly empty; hooks are the ones that matter.
         unused = name.startswith("_") and isinstance(item, dict | set) and not item
         if not unused and name not in ("_parameters", "_buffers", "_modules"):
             yield f".{name}", item, kind
 
 
 @no_type_check
-def _of_one_kind(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of what has none of another kind than its own."""
+def _same_kind_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of an object whose parts are of its own kind."""
     if isinstance(value, Backbone):
-        yield from _of_backbone(value)
+        yield from _backbone_parts(value)
     elif isinstance(value, Task):
-        # What is private there is the engine's.
-        yield from ((f".{name}", v) for name, v in vars(value).items() if not name.startswith("_"))
+        yield from _task_parts(value)
     elif isinstance(value, torch.optim.Optimizer):
-        yield from _of_optimizer(value)
+        yield from _optimizer_parts(value)
     elif isinstance(value, np.random.Generator):
         yield ".bit_generator.state", value.bit_generator.state
     elif isinstance(value, np.random.RandomState):
@@ -142,37 +141,45 @@ def _of_one_kind(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
-        yield from _of_function(value)
+        yield from _function_parts(value)
     elif isinstance(value, Mapping):
-        for place, (key, item) in enumerate(value.items()):
-            yield f"[{_name(key, place)}]", item
+        for index, (key, item) in enumerate(value.items()):
+            yield f"[{_name(key, index)}]", item
     elif isinstance(value, list | tuple | deque | np.ndarray):
-        yield from ((f"[{place}]", item) for place, item in enumerate(value))
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
     elif isinstance(value, set | frozenset):
-        yield from ((f"{{{_name(item, place)}}}", item) for place, item in enumerate(value))
+        yield from ((f"{{{_name(item, index)}}}", item) for index, item in enumerate(value))
     else:
-        yield from _of_object(value)
+        yield from _object_parts(value)
 
 
-def _of_backbone(value: Backbone) -> Iterator[tuple[str, Any]]:
-    """The network and the plain values; tokenizers and transforms are the backbone's own."""
+def _backbone_parts(value: Backbone) -> Iterator[tuple[str, Any]]:
+    """Yield the network and the plain values; tokenizers and transforms are no method's state."""
     yield ".model", value.model
     for name, item in vars(value).items():
         if isinstance(item, int | float | str | Tensor | torch.device):
             yield f".{name}", item
 
 
-def _of_optimizer(value: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
+def _task_parts(value: Task) -> Iterator[tuple[str, Any]]:
+    """Yield the public attributes of a task, except the values that it makes on first use."""
+    for name, item in vars(value).items():
+        made_on_use = isinstance(getattr(type(value), name, None), functools.cached_property)
+        if not name.startswith("_") and not made_on_use:
+            yield f".{name}", item
+
+
+def _optimizer_parts(value: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
     learned = [parameter for group in value.param_groups for parameter in group["params"]]
-    for place, parameter in enumerate(learned):
+    for index, parameter in enumerate(learned):
         for name, item in value.state.get(parameter, {}).items():
-            yield f".state[{place}].{name}", item
-    for place, group in enumerate(value.param_groups):
+            yield f".state[{index}].{name}", item
+    for index, group in enumerate(value.param_groups):
         for name, item in group.items():
-            yield f".param_groups[{place}][{name!r}]", item
+            yield f".param_groups[{index}][{name!r}]", item
 
 
-def _of_function(value: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def _function_parts(value: types.FunctionType) -> Iterator[tuple[str, Any]]:
     function = inspect.unwrap(value)
     if not isinstance(function, types.FunctionType):
         return
@@ -180,13 +187,13 @@ def _of_function(value: types.FunctionType) -> Iterator[tuple[str, Any]]:
         # An empty cell belongs to a name that is not bound yet.
         with suppress(ValueError):
             yield f".{name}", cell.cell_contents
-    for place, item in enumerate(function.__defaults__ or ()):
-        yield f".__defaults__[{place}]", item
+    for index, item in enumerate(function.__defaults__ or ()):
+        yield f".__defaults__[{index}]", item
     for name, item in (function.__kwdefaults__ or {}).items():
         yield f".__kwdefaults__[{name!r}]", item
 
 
-def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
+def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
     names = dict.fromkeys(getattr(value, "__dict__", {}))
     for owner in type(value).__mro__:
         slots = vars(owner).get("__slots__", ())
@@ -201,6 +208,6 @@ def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
             yield f".{name}", item
 
 
-def _name(key: Any, place: int) -> str:
+def _name(key: Any, index: int) -> str:
     plain = isinstance(key, str | int | float | bytes | type(None) | torch.dtype)
-    return repr(key) if plain else f"{type(key).__name__} {place}"
+    return repr(key) if plain else f"{type(key).__name__} {index}"

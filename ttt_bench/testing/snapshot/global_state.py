@@ -1,4 +1,4 @@
-"""What a process has only one of: random generators and the switches of torch and numpy."""
+"""The state of the whole process: random generators, and the switches of torch and numpy."""
 
 import random
 import sys
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from ttt_bench.testing.snapshot.tree import Node, diff, take_snapshot
 
 Access = tuple[Callable[[], Any], Callable[[Any], Any]]
 
@@ -22,7 +24,7 @@ GENERATORS: dict[str, Access] = {
     PYTHON: (random.getstate, random.setstate),
     "the random state of numpy": (np.random.get_state, np.random.set_state),
     "the random state of torch": (torch.get_rng_state, torch.set_rng_state),
-    # Asking for it would start CUDA where nothing has used it.
+    # Reading it would start CUDA where nothing has used it.
     "the random state of CUDA": (
         lambda: torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
         lambda states: states and torch.cuda.set_rng_state_all(states),
@@ -33,7 +35,7 @@ SWITCHES: dict[str, Access] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (
         torch.get_default_device,
-        # Setting the CPU would leave a mode behind that nothing set before.
+        # Setting the CPU would leave a mode that was not there before.
         lambda device: torch.set_default_device(None if device.type == "cpu" else device),
     ),
     "torch's deterministic mode": (
@@ -56,16 +58,31 @@ SWITCHES: dict[str, Access] = {
 }
 
 
-def look() -> dict[str, Any]:
-    """Every generator's state and every switch, by what it is called in messages."""
+def read() -> dict[str, Any]:
+    """Return the state of every generator and every switch, by its name in messages."""
     return {name: get() for name, (get, _) in (GENERATORS | SWITCHES).items()}
 
 
+def read_switches() -> dict[str, Any]:
+    """Return the state of every switch, by its name in messages."""
+    return {name: get() for name, (get, _) in SWITCHES.items()}
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the names of the generators and switches that differ."""
+    changes = diff(_snapshot(before), _snapshot(after))
+    return list(dict.fromkeys(change.path.partition("[")[0] for change in changes))
+
+
+def _snapshot(state: dict[str, Any]) -> Node:
+    return take_snapshot({name: (value, "attribute") for name, value in state.items()})
+
+
 @contextmanager
-def kept() -> Iterator[None]:
-    """Afterwards everything is as it was, whatever a method did to it."""
+def preserved() -> Iterator[None]:
+    """Put generators and switches back at the end of a `with` block."""
     generators = {name: get() for name, (get, _) in GENERATORS.items()}
-    switches = {name: get() for name, (get, _) in SWITCHES.items()}
+    switches = read_switches()
     try:
         yield
     finally:
@@ -76,33 +93,33 @@ def kept() -> Iterator[None]:
             put(generators[name])
 
 
-def reseed(seed: int) -> None:
-    """Put the global generators somewhere else."""
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 @contextmanager
-def decoy() -> Iterator[random.Random]:
-    """A generator that everybody draws from who would draw from python's global one; but beartype.
+def substitute_python_rng() -> Iterator[random.Random]:
+    """Replace python's global generator in all loaded modules except beartype's, and yield it.
 
-    Many test-suites run methods under beartype, which draws from the global generator to choose the
-    items that it looks at. So that its state has moved does not tell that the method moved it.
+    Many test suites run methods under beartype, which draws from the global generator to choose the
+    items that it checks. A draw from the substitute is the method's.
     """
-    stand_in = random.Random(0)
+    substitute = random.Random(0)
     original = vars(random)["_inst"]
     replaced: list[tuple[ModuleType, str, Any]] = []
     for module in list(sys.modules.values()):
         if not isinstance(module, ModuleType) or module.__name__.startswith("beartype"):
             continue
         for name, value in list(vars(module).items()):
-            # By its type: to ask some objects for their class is to be warned of them.
+            # type(), not isinstance(): reading `__class__` of some lazy objects warns.
             if type(value) in (MethodType, BuiltinMethodType) and value.__self__ is original:
-                setattr(module, name, getattr(stand_in, value.__name__))
+                setattr(module, name, getattr(substitute, value.__name__))
                 replaced.append((module, name, value))
     try:
-        yield stand_in
+        yield substitute
     finally:
         for module, name, value in replaced:
             setattr(module, name, value)

@@ -1,9 +1,9 @@
-"""A picture of everything an object holds, and what differs between two pictures, by path.
+"""Snapshots: everything that objects hold, and the differences between two snapshots by path.
 
-For `no_type_check` see parts.py.
+`no_type_check`: see `children`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt_bench.testing.snapshot.children import Kind, kind_of, parts
+from ttt_bench.testing.snapshot.children import Kind, children, kind_of
 
 PLAIN = (str, int, float, complex, bytes, type(None), Enum, PurePath)
 PLAIN += (np.generic, torch.dtype, torch.device)
@@ -23,30 +23,33 @@ PLAIN += (np.generic, torch.dtype, torch.device)
 @no_type_check
 @dataclass(eq=False, slots=True)
 class Node:
-    """One thing and what it is made of.
+    """One object and what it holds.
 
     Attributes:
         kind: what sort of state it is.
         shown: a short value, or the name of its type.
-        digest: of everything below; a hash that holds in this process.
-        empty: None, or a container with nothing in it: what a cache is before its first use.
-        parts: by the piece of path that leads to each, such as `.weight` or `[0]`.
+        digest: a hash of everything below, valid in this process.
+        empty: whether it is None or an empty container, as a cache is before its first use.
+        norm: the Euclidean norm of a tensor of numbers, None for everything else.
+        parts: the nodes below by the piece of path that leads to each, such as `.weight` or `[0]`.
     """
 
     kind: Kind
     shown: str
     digest: int = 0
     empty: bool = False
+    norm: float | None = None
     parts: "dict[str, Node]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One difference between two snapshots.
 
     Attributes:
-        path: such as `adapter.optimizer.state[0].exp_avg`.
-        added: there was nothing before, or only None or an empty container.
+        path: where it is, such as `adapter.optimizer.state[0].exp_avg`.
+        kind: what sort of state it is.
+        added: whether there was nothing before, or only None or an empty container.
         text: the path and what happened to it.
     """
 
@@ -56,53 +59,64 @@ class Change:
     text: str
 
 
-def picture(roots: dict[str, tuple[Any, Kind]]) -> Node:
-    """Everything that can be reached from some objects, by their names.
+def take_snapshot(roots: dict[str, tuple[Any, Kind]]) -> Node:
+    """Take a snapshot of everything that can be reached from some objects.
 
-    Tensors and arrays are read byte for byte. What two of them share is one node.
+    Tensors and arrays are read byte for byte. An object that two others share is one node.
+
+    Args:
+        roots: the objects and the kind of state that each is, by name.
     """
-    seen = _Seen()
-    root = Node("attribute", "roots")
+    walk = _Walk()
+    snapshot = Node("attribute", "roots")
     for name, (value, kind) in roots.items():
-        root.parts[name] = seen.node(value, kind)
-    root.digest = _digest(root.shown, root)
-    return root
+        snapshot.parts[name] = walk.node(value, kind)
+    snapshot.digest = _digest(snapshot.shown, snapshot)
+    return snapshot
 
 
-def changes(before: Node, after: Node) -> list[Change]:
-    """What differs between two pictures, outermost first."""
-    return list(_changes(before, after, "", set()))
+def roots_of(snapshot: Node, names: Collection[str]) -> Node:
+    """Return a snapshot of some of another's roots."""
+    parts = {name: part for name, part in snapshot.parts.items() if name in names}
+    chosen = Node(snapshot.kind, snapshot.shown, parts=parts)
+    chosen.digest = _digest(chosen.shown, chosen)
+    return chosen
 
 
-def size(picture: Node, without: str) -> int:
-    """How many things a picture holds, those below one of its roots left out."""
-    return len(_below([picture])) - len(_below([picture.parts[without]])) - 1
+def diff(before: Node, after: Node) -> list[Change]:
+    """Return the differences between two snapshots, outermost first."""
+    return list(_diff(before, after, "", set()))
 
 
-def held(picture: Node, kind: Kind) -> int:
-    """How many things of a kind a picture holds that have no parts themselves, None left out."""
-    leaves = (node for node in _below([picture]).values() if not node.parts and not node.empty)
-    return sum(node.kind == kind for node in leaves)
+def count_objects(snapshot: Node, without: str) -> int:
+    """Count the objects of a snapshot, except those below the root called `without`."""
+    return len(_reachable([snapshot])) - len(_reachable([snapshot.parts[without]])) - 1
 
 
-def _below(stack: list[Node]) -> dict[int, Node]:
-    """These nodes and all that they are made of, each once."""
-    found: dict[int, Node] = {}
+def count_leaves(snapshot: Node, kind: Kind) -> int:
+    """Count the values of a kind that have no parts themselves, None left out."""
+    nodes = _reachable([snapshot]).values()
+    return sum(node.kind == kind for node in nodes if not node.parts and not node.empty)
+
+
+def _reachable(stack: list[Node]) -> dict[int, Node]:
+    """Return these nodes and all below them, each once."""
+    reached: dict[int, Node] = {}
     while stack:
         node = stack.pop()
-        if id(node) not in found:
-            found[id(node)] = node
+        if id(node) not in reached:
+            reached[id(node)] = node
             stack.extend(node.parts.values())
-    return found
+    return reached
 
 
 @no_type_check
-class _Seen:
-    """One walk: every object is looked at once, so shared parts and cycles end."""
+class _Walk:
+    """A walk that visits every object once, so that shared parts and cycles end."""
 
     def __init__(self) -> None:
         self.nodes: dict[tuple[int, bool], Node] = {}
-        # Held, so that no temporary object takes the identity of another.
+        # Kept alive, so that no temporary object takes the identity of another.
         self.alive: list[Any] = []
 
     def node(self, value: Any, inherited: Kind) -> Node:
@@ -123,9 +137,9 @@ class _Seen:
             node.shown = f"{type(value).__name__} {list(value.shape)}"
         content = _content(value)
         if content is not None:
-            node.parts[""] = Node(kind, node.shown, content)
+            node.parts[""] = Node(kind, node.shown, content, norm=_norm(value))
         if content is None or isinstance(value, Tensor):
-            for name, part, part_kind in parts(value, kind):
+            for name, part, part_kind in children(value, kind):
                 node.parts[name] = self.node(part, part_kind)
         node.empty = not node.parts and isinstance(value, list | dict | set | tuple)
         unordered = isinstance(value, set | frozenset)
@@ -135,7 +149,7 @@ class _Seen:
 
 @no_type_check
 def _content(value: Any) -> int | None:
-    """A hash of what holds numbers, None for what is made of parts."""
+    """Return a hash of an object that holds numbers, None for one that has parts."""
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.is_meta:
             return hash(repr(value))
@@ -152,28 +166,45 @@ def _content(value: Any) -> int | None:
 
 
 @no_type_check
+def _norm(value: Any) -> float | None:
+    """Return the norm of a tensor or array of floating point numbers, None for anything else."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return float(np.linalg.norm(value.astype(np.float64)))
+    strided = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    if strided and value.is_floating_point():
+        return float(torch.linalg.vector_norm(value.detach(), dtype=torch.float64))
+    return None
+
+
+@no_type_check
 def _digest(name: str, node: Node, unordered: bool = False) -> int:
     if unordered:
         return hash((name, *sorted(part.digest for part in node.parts.values())))
     return hash((name, *((part, child.digest) for part, child in node.parts.items())))
 
 
-def _changes(before: Node, after: Node, path: str, met: set[tuple[int, int]]) -> Iterator[Change]:
+def _diff(before: Node, after: Node, path: str, met: set[tuple[int, int]]) -> Iterator[Change]:
     if before.digest == after.digest or (id(before), id(after)) in met:
         return
     met.add((id(before), id(after)))
     if before.empty:
         yield Change(path, after.kind, True, f"{path} is new ({after.shown})")
     elif not before.parts or not after.parts:
-        same = before.shown == after.shown
-        became = "has changed" if same else f"was {before.shown} and is {after.shown}"
-        yield Change(path, before.kind, False, f"{path} {became}")
+        yield Change(path, before.kind, False, f"{path} {_became(before, after)}")
     else:
         for name in {**before.parts, **after.parts}:
-            old, new, where = before.parts.get(name), after.parts.get(name), path + name
+            old, new, inner = before.parts.get(name), after.parts.get(name), path + name
             if old is None and new is not None:
-                yield Change(where, new.kind, True, f"{where} is new ({new.shown})")
+                yield Change(inner, new.kind, True, f"{inner} is new ({new.shown})")
             elif new is None and old is not None:
-                yield Change(where, old.kind, False, f"{where} is gone")
+                yield Change(inner, old.kind, False, f"{inner} is gone")
             elif old is not None and new is not None:
-                yield from _changes(old, new, where, met)
+                yield from _diff(old, new, inner, met)
+
+
+def _became(before: Node, after: Node) -> str:
+    if before.shown != after.shown:
+        return f"was {before.shown} and is {after.shown}"
+    if before.norm is None or after.norm is None:
+        return "has changed"
+    return f"has changed (norm {before.norm:.9g}, now {after.norm:.9g})"

@@ -1,4 +1,4 @@
-"""Faults of one sort: the prediction follows a label, a name, a neighbour or a position."""
+"""Faults: the prediction follows a label, a name, a neighbour or a position."""
 
 import re
 
@@ -7,15 +7,15 @@ import torch
 from tests.planted.clean import Fitted
 
 
-class Told(Fitted):
-    """Adds to the score of a class that something told it."""
+class LabelFollower(Fitted):
+    """Adds to the score of the class of a label that it finds."""
 
-    def told(self, sample):
+    def leaked_label(self, sample):
         raise NotImplementedError
 
-    def fit(self, sample, stream, feature):
-        prediction = super().fit(sample, stream, feature)
-        label = self.told(sample)
+    def fit(self, sample, rng, feature):
+        prediction = super().fit(sample, rng, feature)
+        label = self.leaked_label(sample)
         if label is None:
             return prediction
         return self.report(
@@ -23,42 +23,42 @@ class Told(Fitted):
         )
 
 
-class LabelOfSample(Told):
-    def told(self, sample):
+class LabelOfSample(LabelFollower):
+    def leaked_label(self, sample):
         return getattr(sample, "label", None)
 
 
-class LabelOfEntry(Told):
-    """The dataset's own entry, hung onto the sample."""
+class LabelOfEntry(LabelFollower):
+    """Reads the dataset's own entry, set as an attribute of the sample."""
 
-    def told(self, sample):
+    def leaked_label(self, sample):
         entry = getattr(sample, "entry", None)
         return entry and entry.label
 
 
-class LabelInInfo(Told):
-    def told(self, sample):
+class LabelInInfo(LabelFollower):
+    def leaked_label(self, sample):
         return sample.image.info.get("label")
 
 
-class FileName(Told):
-    """The folder that the image was read from."""
+class FileName(LabelFollower):
+    """Reads the folder that the image is from."""
 
-    def told(self, sample):
-        found = re.search(r"/(\d+)/", str(getattr(sample.image, "filename", "")))
-        return found and int(found[1])
+    def leaked_label(self, sample):
+        folder = re.search(r"/(\d+)/", str(getattr(sample.image, "filename", "")))
+        return folder and int(folder[1])
 
 
-class SampleId(Told):
-    """An id that is a file name."""
+class SampleId(LabelFollower):
+    """Reads an id that is a file name."""
 
-    def told(self, sample):
-        names = self.task.class_names
+    def leaked_label(self, sample):
+        names = self.task.classes.names
         return next((i for i, name in enumerate(names) if name in sample.id), None)
 
 
-class DatasetOfTask(Told):
-    def told(self, sample):
+class DatasetOfTask(LabelFollower):
+    def leaked_label(self, sample):
         dataset = getattr(self.task, "dataset", None)
         if dataset is None:
             return None
@@ -66,8 +66,8 @@ class DatasetOfTask(Told):
         return dataset.entries[ids.index(sample.id)].label
 
 
-class LabelsOfTask(Told):
-    def told(self, sample):
+class LabelsOfTask(LabelFollower):
+    def leaked_label(self, sample):
         return getattr(self.task, "labels", {}).get(sample.id)
 
 
@@ -80,12 +80,12 @@ class Neighbours(Fitted):
 
 
 class FavoursTheFirstClass(Fitted):
-    """A prior by position; draws nothing, so that positions mean nothing to it otherwise."""
+    """Adds a prior by position; draws nothing, so that nothing else depends on positions."""
 
-    def draw(self, stream):
+    def draw(self, rng):
         pass
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         return torch.linspace(-1, 1, 4)[:, None].expand(4, len(feature))
 
     def report(self, steps):

@@ -1,4 +1,4 @@
-"""Faults of one sort: something of a sample is kept for the next."""
+"""Faults: state of a sample that reaches the next."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from tests.planted.clean import Fitted
 
 
 class MomentsKept(Fitted):
-    """One optimizer for all samples, as in APM's release; its rate is put back."""
+    """Uses one optimizer for all samples, as APM's release does; its rate is put back."""
 
     def fresh_optimizer(self):
         if not hasattr(self, "optimizer"):
@@ -17,7 +17,7 @@ class MomentsKept(Fitted):
 
 
 class ScheduleRunsOn(Fitted):
-    """One scheduler for all samples, as in APM's release; the rate itself is put back."""
+    """Uses one scheduler for all samples, as APM's release does; the rate is put back."""
 
     def fresh_optimizer(self):
         if not hasattr(self, "optimizer"):
@@ -31,7 +31,7 @@ class ScheduleRunsOn(Fitted):
 
 
 class ScalerKept(Fitted):
-    """One GradScaler for all samples, as in TPT's release."""
+    """Uses one GradScaler for all samples, as TPT's release does."""
 
     def fresh_scaler(self):
         if not hasattr(self, "scaler"):
@@ -39,7 +39,7 @@ class ScalerKept(Fitted):
 
 
 class GradientsAdd(Fitted):
-    """Gradients are never zeroed."""
+    """Never zeroes its gradients."""
 
     def zero(self):
         pass
@@ -49,39 +49,39 @@ class GradientsAdd(Fitted):
 
 
 class WeightsKept(Fitted):
-    """The network starts where the last sample left it."""
+    """Never puts its weights back."""
 
     def fresh_weights(self):
         pass
 
 
 class StatisticsMove(Fitted):
-    """BatchNorm's running statistics are those of all samples so far."""
+    """Never puts BatchNorm's running statistics back."""
 
     def fresh_buffers(self):
         pass
 
 
 class Counts(Fitted):
-    """A plain number grows, and the rate falls with it."""
+    """Counts samples, and lowers its rate by the count."""
 
     seen = 0
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         self.seen += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr / self.seen
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class CountsOnTheClass(Fitted):
-    """The same on the class, where every adapter finds it."""
+    """Counts samples on its class, which all adapters share."""
 
     seen = 0
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         CountsOnTheClass.seen += 1
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class MutableDefault(Fitted):
@@ -93,7 +93,7 @@ class MutableDefault(Fitted):
 
 
 class FirstSample(Fitted):
-    """Centres by the first feature it ever saw: a cache that tells who filled it."""
+    """Subtracts the first feature it ever saw: a cache that depends on which sample came first."""
 
     centre = None
 
@@ -104,16 +104,16 @@ class FirstSample(Fitted):
 
 
 class Recognizes(Fitted):
-    """Answers otherwise when a sample comes again; what it has seen is out of every picture."""
+    """Predicts otherwise when a sample comes again; no snapshot shows what it has seen."""
 
     def setup(self, task):
         super().setup(task)
         self.visits = lru_cache(None)(lambda name: [0])
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         visits = self.visits(sample.id)
         visits[0] += 1
-        prediction = super().fit(sample, stream, feature)
+        prediction = super().fit(sample, rng, feature)
         return self.report(prediction.step_logits + 1) if visits[0] > 1 else prediction
 
 
@@ -130,7 +130,7 @@ class FeaturesPile(Fitted):
 
 
 class GraphGrows(Fitted):
-    """Sums losses without detaching: one number, and every sample's graph behind it."""
+    """Sums losses without detaching, so that every sample's graph stays alive."""
 
     total = 0.0
 
@@ -142,9 +142,9 @@ class GraphGrows(Fitted):
 class BackboneWritten(Fitted):
     """Writes to the backbone past PyTorch's counters."""
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         self.task.backbone.model.logit_scale.data += 1e-3
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class BackboneTrainable(Fitted):
@@ -158,12 +158,12 @@ class BackboneTrainable(Fitted):
 class BackboneGradients(Fitted):
     """Leaves gradients on the backbone's own parameters."""
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         scale = self.task.backbone.model.logit_scale
         scale.requires_grad_()
         (scale * feature.sum()).backward()
         scale.requires_grad_(False)
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class BackboneHooked(Fitted):
@@ -171,31 +171,31 @@ class BackboneHooked(Fitted):
 
     hooked = False
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         if not self.hooked:
             self.hooked = True
             self.task.backbone.model.register_forward_hook(lambda *_: None)
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class BackboneTrains(Fitted):
     """Leaves the backbone in training mode."""
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         self.task.backbone.model.train()
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class AverageOfFeatures(Fitted):
-    """An average that is put back by a product with zero, which a NaN survives."""
+    """Puts an average back by a product with zero, which a NaN survives."""
 
     def setup(self, task):
         super().setup(task)
         self.average = torch.zeros(task.backbone.feature_dim, device=task.device)
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         self.average += 0.1 * feature
-        prediction = super().fit(sample, stream, feature + self.average)
+        prediction = super().fit(sample, rng, feature + self.average)
         self.average *= 0
         self.average.abs_()
         return prediction

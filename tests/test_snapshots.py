@@ -1,4 +1,4 @@
-"""Whatever a method keeps, a picture of it shows, and names the place."""
+"""A snapshot shows whatever a method keeps, and a difference names its path."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttt_bench.testing.snapshot.tree import changes, picture
+from ttt_bench.testing.snapshot.tree import diff, take_snapshot
 
 
 class Slotted:
@@ -56,7 +56,7 @@ def closure():
         (lambda: np.random.default_rng(0), lambda o: o.random(), "x.bit_generator.state['state']"),
         (lambda: random.Random(0), lambda o: o.random(), "x.getstate()[1]"),
         (torch.Generator, lambda o: torch.rand(1, generator=o), "x has changed"),
-        (lambda: torch.zeros(2), lambda o: o.data.add_(1), "x has changed"),
+        (lambda: torch.zeros(2), lambda o: o.data.add_(1), "x has changed (norm 0, now 1.414"),
         (lambda: torch.zeros(2), lambda o: o.requires_grad_(), "x.requires_grad was False"),
         (lambda: torch.nn.Dropout(), lambda o: o.eval(), "x.training was True and is False"),
         (lambda: torch.zeros(2, dtype=torch.bfloat16), lambda o: o.add_(1), "x has changed"),
@@ -65,16 +65,15 @@ def closure():
 )
 def test_a_change_is_seen_where_it_is(make, change, path: str):
     thing = make()
-    before = picture({"x": (thing, "attribute")})
-    assert not changes(before, picture({"x": (thing, "attribute")}))
+    before = take_snapshot({"x": (thing, "attribute")})
+    assert not diff(before, take_snapshot({"x": (thing, "attribute")}))
     change(thing)
-    found = changes(before, picture({"x": (thing, "attribute")}))
-    assert found
-    assert found[0].text.startswith(path)
+    changes = diff(before, take_snapshot({"x": (thing, "attribute")}))
+    assert changes
+    assert changes[0].text.startswith(path)
 
 
-def test_equal_things_have_equal_pictures():
-    """Whether shared or copied: what a method rebuilds is what it was."""
+def test_a_copy_of_shared_objects_equals_them():
     shared = [1, 2]
-    before = picture({"x": ({"a": shared, "b": shared}, "attribute")})
-    assert not changes(before, picture({"x": ({"a": [1, 2], "b": [1, 2]}, "attribute")}))
+    before = take_snapshot({"x": ({"a": shared, "b": shared}, "attribute")})
+    assert not diff(before, take_snapshot({"x": ({"a": [1, 2], "b": [1, 2]}, "attribute")}))

@@ -1,4 +1,4 @@
-"""Faults of one sort: what is returned, declared or refused is not what it should be."""
+"""Faults: a wrong prediction, declaration or refusal."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ class BestStep(Fitted):
 
 
 class NotANumber(Fitted):
-    """A step in the middle is not finite."""
+    """Returns a step in the middle that is not finite."""
 
     def report(self, steps):
         steps[0] = torch.nan
@@ -26,7 +26,7 @@ class NotANumber(Fitted):
 
 
 class OneTooMany(Fitted):
-    """A score for a background class."""
+    """Returns a score for a background class."""
 
     def report(self, steps):
         padded = torch.nn.functional.pad(steps, (0, 1))
@@ -52,7 +52,7 @@ class TextUndeclared(Fitted):
 
 
 class TextThroughTheNetwork(Fitted):
-    """The same, past the backbone's functions."""
+    """Embeds tokens through the network, past the backbone's functions."""
 
     def setup(self, task):
         super().setup(task)
@@ -102,7 +102,7 @@ class Standardizes(Fitted):
 
 
 class Halves(Fitted):
-    """Looks at the image at half its size."""
+    """Encodes the image at half its size."""
 
     def features(self, samples):
         half = [
@@ -118,7 +118,7 @@ class Halves(Fitted):
 
 
 class Margin(Fitted):
-    """Looks at the second class, too."""
+    """Scales the scores by the margin over the second class."""
 
     def report(self, steps):
         first, second = steps.topk(2, dim=1).values.T
@@ -126,7 +126,7 @@ class Margin(Fitted):
 
 
 class Stops(Fitted):
-    """Does not get beyond its setup."""
+    """Raises in its setup."""
 
     def setup(self, task):
         raise ZeroDivisionError("no views")

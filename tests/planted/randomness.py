@@ -1,4 +1,4 @@
-"""Faults of one sort: randomness that does not come from the sample's stream."""
+"""Faults: randomness that does not come from the sample's generators."""
 
 import random
 
@@ -11,7 +11,7 @@ from tests.planted.clean import Fitted
 class TorchSeeded(Fitted):
     """Seeds the global generator, so that its own draws are always the same."""
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         torch.manual_seed(0)
         return torch.randn(4, len(feature))
 
@@ -19,36 +19,36 @@ class TorchSeeded(Fitted):
 class TorchDraws(Fitted):
     """Draws from torch's global generator."""
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         return torch.randn(4, len(feature))
 
 
 class NumpyDraws(Fitted):
     """Draws from numpy's global generator."""
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         return torch.from_numpy(np.random.randn(4, len(feature))).float()
 
 
 class PythonDraws(Fitted):
     """Draws from python's global generator."""
 
-    def noise(self, stream, feature):
-        return super().noise(stream, feature) + random.random()
+    def noise(self, rng, feature):
+        return super().noise(rng, feature) + random.random()
 
 
 class Switches(Fitted):
-    """Changes how the whole process computes."""
+    """Changes a switch of the whole process."""
 
-    def fit(self, sample, stream, feature):
+    def fit(self, sample, rng, feature):
         torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
-        return super().fit(sample, stream, feature)
+        return super().fit(sample, rng, feature)
 
 
 class Unseeded(Fitted):
     """Draws from a generator that nobody seeded."""
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         drawn = np.random.default_rng().standard_normal((4, len(feature)))
         return torch.from_numpy(drawn).float()
 
@@ -64,12 +64,12 @@ class SetupDraws(Fitted):
         return super().score(feature + self.shift)
 
 
-class DeafToTheSeed(Fitted):
-    """Asks the stream, then draws from a seed of its own."""
+class IgnoresTheSeed(Fitted):
+    """Asks the rng, then draws from a seed of its own."""
 
-    def draw(self, stream):
+    def draw(self, rng):
         rng.torch("weights")
 
-    def noise(self, stream, feature):
+    def noise(self, rng, feature):
         rng.torch("views")
         return torch.randn(4, len(feature), generator=torch.Generator().manual_seed(7))
