@@ -15,7 +15,7 @@ from ttt_bench_tpt.training import choose_shots, learn
 from ttt_bench_tpt.tuning import entropy, entropy_of_mean, select_confident, tune
 from ttt_bench_tpt.views import make_views
 
-from tests.same import same
+from tests.records_equal import records_equal
 from ttt_bench import (
     Sample,
     SampleRNG,
@@ -169,7 +169,7 @@ def test_predictions_do_not_depend_on_batch_size(run_json, records_of, method: s
         records_of(*run_json("-m", method, "--limit", 12, "--batch-size", size, "-o", str(size)))
         for size in (1, 5)
     )
-    assert same(first, second)
+    assert records_equal(first, second)
     assert (first.step_predictions is not None) == method.startswith("tpt")
 
 

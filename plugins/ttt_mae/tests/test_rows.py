@@ -7,7 +7,7 @@ import pytest
 import torch
 from ttt_bench_ttt_mae.files import EMBEDDED
 
-from tests.same import same
+from tests.records_equal import records_equal
 from ttt_bench import Sample, SampleRNG, load_backbone
 
 ROWS = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
@@ -40,8 +40,8 @@ def test_predictions_do_not_depend_on_batch_size(run_json, records_of, tmp_path:
         for size in (1, 3, 16)
     }
     for alone, few, many in zip(*runs.values(), strict=True):
-        assert same(records_of(alone), records_of(few))
-        assert same(records_of(alone), records_of(many))
+        assert records_equal(records_of(alone), records_of(few))
+        assert records_equal(records_of(alone), records_of(many))
 
 
 def test_ttt_mae_costs_and_records_its_steps(run_json, records_of):
