@@ -1,5 +1,7 @@
 """The datasets hold what their cards say."""
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -7,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.records_equal import records_equal
 from ttt_bench.api.errors import UserError
 from ttt_bench.datasets.cifar10_c_mini import DATA, Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.runs.folder import RunFolder
 
 
 def test_embedded_set_is_balanced_and_small():
@@ -33,7 +37,8 @@ def test_embedded_images_are_corrupted_photographs():
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("photos")
     for number, name in enumerate(("n01_cat", "n02_dog")):
         (tmp_path / name).mkdir()
         for image in range(2 + number):
@@ -64,3 +69,45 @@ def test_image_folder_names_and_root(photos: Path):
 def test_image_folder_without_images(tmp_path: Path):
     with pytest.raises(UserError, match="no images"):
         ImageFolder(str(tmp_path), None)
+
+
+def test_a_folder_is_its_content_wherever_it_lies(photos: Path, tmp_path_factory, monkeypatch):
+    copy = tmp_path_factory.mktemp("elsewhere") / "mine"
+    shutil.copytree(photos, copy)
+    monkeypatch.chdir(photos.parent)
+    folders = [
+        ImageFolder(str(photos), None),
+        ImageFolder(photos.name, None),
+        ImageFolder(f"./{photos.name}/", None),
+        ImageFolder(photos.name, photos.parent),
+        ImageFolder(str(copy), None),
+    ]
+    assert len({folder.name for folder in folders}) > 1
+    assert len({folder.identity for folder in folders}) == 1
+    assert len({json.dumps(folder.card()) for folder in folders}) == 1
+    assert len({tuple(map(folder.sample_id, range(5))) for folder in folders}) == 1
+    assert not any(part in folders[0].identity for part in photos.parts)
+
+
+def test_a_repaired_image_changes_the_identity_and_no_sample_id(photos: Path):
+    before = ImageFolder(str(photos), None)
+    identity, ids = before.identity, [before.sample_id(index) for index in range(5)]
+    Image.new("L", (40, 60)).save(photos / "n01_cat" / "0.JPEG")
+    after = ImageFolder(str(photos), None)
+    assert after.identity != identity
+    assert [after.sample_id(index) for index in range(5)] == ids
+
+
+def test_runs_of_a_folder_by_two_paths_stand_in_one_column(ttt, records_of, photos: Path):
+    """The same card, the same views drawn by TPT, the same predictions."""
+    options = ("-m", "tpt", "-b", "tiny-clip", "--set", "views=16", "--device", "cpu")
+    runs = []
+    for path, output in ((photos, "a"), (Path("..") / photos.name, "b")):
+        words = ("-d", f"imagefolder:{path}", "-o", output, "--format", "json")
+        code, out, err = ttt("run", *options, *words)
+        assert code == 0, err
+        runs += json.loads(out)["runs"]
+    one, other = runs
+    assert one["fingerprint"] == other["fingerprint"]
+    assert RunFolder(Path(one["path"])).card() == RunFolder(Path(other["path"])).card()
+    assert records_equal(records_of(one), records_of(other))

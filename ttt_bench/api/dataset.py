@@ -31,7 +31,7 @@ class Dataset(ABC):
     """Labelled test images.
 
     Attributes:
-        name: as typed by the user.
+        name: as typed by the user, for messages.
         classes: the classes, in the order of the labels.
         augmix: whether methods that draw views should draw AugMix ones.
         entries: every test image, in a fixed order, the groups one after another.
@@ -72,15 +72,33 @@ class Dataset(ABC):
     def card(self) -> dict[str, Any]:
         """Return what the protocol card records: `revision` and `corruption_source`."""
 
+    @property
+    def identity(self) -> str:
+        """The name on protocol cards and in the feature cache: equal for equal data.
+
+        A dataset that is named by a path puts a fingerprint in the path's place. The same images
+        then stand in the same column, wherever they lie and however the path was typed.
+        """
+        return self.name
+
+    @property
+    def namespace(self) -> str:
+        """The name that sample ids are made under: `identity`, without a fingerprint in it.
+
+        The id of an image, and with it every random draw for it, then survives the repair of
+        another image.
+        """
+        return self.identity
+
     def sample_id(self, index: int) -> str:
         """Return the opaque name of entry `index`: a hash, since keys may carry labels."""
-        # A file's name is bytes; those that are no text come from the system as surrogates.
-        key = f"{self.name}\0{self.entries[index].key}".encode("utf-8", "surrogateescape")
+        # A file name that is no text comes from the system with surrogates for its bytes.
+        key = f"{self.namespace}\0{self.entries[index].key}".encode("utf-8", "surrogateescape")
         return hashlib.blake2b(key, digest_size=8).hexdigest()
 
 
 def is_text(name: str) -> bool:
-    """Say whether a name can be written as UTF-8; one that is any bytes holds surrogates."""
+    """Say whether a name can be written as UTF-8; the system marks other bytes by surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 

@@ -97,6 +97,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Formats whose grey levels of 16 bits older releases of Pillow decode as integers of 32 bits.
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 BITS_PER_SAMPLE = 258
+# Hexadecimal digits of a fingerprint that stand in a dataset's identity.
+FINGERPRINT = 12
 
 
 def fingerprint(files: Iterable[tuple[str, Path]]) -> str:

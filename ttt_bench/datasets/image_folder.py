@@ -1,6 +1,5 @@
 """`imagefolder:PATH`: the user's own images, one folder per class."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Dataset, Entry, is_text
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import fingerprint, open_image
+from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image
+from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
 from ttt_bench.datasets.image_files import is_image
 
 NAMES_FILE = "classnames.txt"
@@ -81,14 +81,23 @@ class ImageFolder(Dataset):
     def open_training(self, index: int) -> Image.Image:
         return open_image(self._training_files[index][1])
 
-    @cached_property
+    @property
+    @override
+    def identity(self) -> str:
+        return f"{self.namespace}:{self._revision()[:FINGERPRINT]}"
+
+    @property
+    @override
+    def namespace(self) -> str:
+        return IMAGE_FOLDER.name
+
     def _revision(self) -> str:
         files = zip(self.entries, self._files, strict=True)
         return fingerprint((entry.key, path) for entry, (_, path) in files)
 
     @override
     def card(self) -> dict[str, Any]:
-        return {"revision": self._revision, "corruption_source": None}
+        return {"revision": self._revision(), "corruption_source": None}
 
 
 def _class_folders(root: Path) -> list[str]:

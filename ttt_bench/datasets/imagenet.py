@@ -18,7 +18,7 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import is_text
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import OnDisk, find_folder
+from ttt_bench.api.on_disk import FINGERPRINT, OnDisk, find_folder
 from ttt_bench.datasets.class_folders import (
     count_by_folder,
     find_class_folders,
@@ -116,6 +116,16 @@ class ImageNet(ImageNetFolders):
             self._read(_selection_folder(self.name, argument, data_root))
         else:
             super().__init__(argument, data_root)
+
+    @property
+    @override
+    def identity(self) -> str:
+        return f"{self.namespace}:{self.revision()[:FINGERPRINT]}" if self._selected else self.name
+
+    @property
+    @override
+    def namespace(self) -> str:
+        return self.spec.name
 
     @override
     def card(self) -> dict[str, Any]:

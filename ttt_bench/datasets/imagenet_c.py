@@ -11,7 +11,7 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import OnDisk, find_folder
+from ttt_bench.api.on_disk import FINGERPRINT, OnDisk, find_folder
 from ttt_bench.datasets.class_folders import read_entries, require_complete
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.facts import imagenet as facts
@@ -119,6 +119,18 @@ class ImageNetC(OnDisk):
         corruption, severity, row = self._corrupted.locate(index)
         key = self._corrupted.clean[row].key
         return Image.fromarray(corrupt(np.asarray(crop(image)), corruption, severity, key))
+
+    @property
+    @override
+    def identity(self) -> str:
+        if self._clean is None or not self._selection.clean:
+            return self.name
+        return f"{self.namespace}={self._clean.revision()[:FINGERPRINT]}"
+
+    @property
+    @override
+    def namespace(self) -> str:
+        return self.name.partition("=")[0]
 
     @override
     def card(self) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def features_key(name: str, device: str, dataset: Dataset, backbone: Backbone) -
     return {
         "backbone": name,
         **backbone.card(),
-        "dataset": dataset.name,
+        "dataset": dataset.identity,
         "revision": dataset.card(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),

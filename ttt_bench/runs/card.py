@@ -73,7 +73,7 @@ class Card:
 def protocol_part(dataset: Dataset, indices: list[int], limit: int | None, seed: int) -> dict:
     """Return the protocol part of the card for these samples of a dataset."""
     return {
-        "dataset": dataset.name,
+        "dataset": dataset.identity,
         **dataset.card(),
         "samples": samples_digest(dataset.sample_id(index) for index in indices),
         "n": len(indices),

@@ -20,6 +20,9 @@ class ExpectedCounts:
     classes: int
     per_class: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.images} images of {self.classes} classes"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSpec(DatasetSpec):
