@@ -1,4 +1,4 @@
-"""`ttt-bench compare`: who may stand beside whom, and what a difference is worth."""
+"""`ttt-bench compare`: which runs stand in one table, and how they differ."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.run_folders import METHOD, write_run
+from ttt_bench import AdapterSpec, MetricSpec, registered
 from ttt_bench.api.records import Records
+from ttt_bench.compare.pairs import averages
 from ttt_bench.compare.published import match_published
-from ttt_bench.compare.read import averages
 from ttt_bench.metrics.accuracy import ALEXNET_ERRORS, corruptions, mce, mean_corruption
 from ttt_bench.references.apm_paper import tables
 
@@ -85,7 +87,7 @@ def test_mce_is_one_hundred_for_alexnet():
     for name, error in ALEXNET_ERRORS.items():
         for severity in range(1, 6):
             groups += [f"{name}@{severity}"] * 100
-            right += [place >= round(error) for place in range(100)]
+            right += [index >= round(error) for index in range(100)]
     alexnet = on_imagenet_c(groups, np.array(right))
     assert mce(alexnet) == pytest.approx(100, abs=0.7)
     # Where AlexNet's errors do not apply there is no number.
@@ -116,7 +118,7 @@ def test_text_and_markdown(ttt, run_json):
 @pytest.mark.parametrize(
     ("setting", "field"), [(("--limit", 30), "limit is 20"), (("--seed", 1), "seed is 0")]
 )
-def test_different_columns_are_refused(ttt, run_json, setting, field: str):
+def test_runs_of_different_protocols_are_refused(ttt, run_json, setting, field: str):
     common = ("--method", "clip-zero-shot", "--limit", 20)
     run_json(*common, "--output", "runs/a")
     run_json(*common, *setting, "--output", "runs/b")
@@ -131,10 +133,10 @@ def test_averages_are_over_all_datasets_or_absent():
         return {"method": method, "backbone": "b", "dataset": dataset, "top1": top1}
 
     rows = [row("a", "imagenet", 60.0), row("a", "imagenet-a", 40.0), row("a", "imagenet-r", 20.0)]
-    found = averages([*rows, row("b", "imagenet-a", 50.0)])
-    assert found[0] == {"method": "a", "backbone": "b", "mean": 40.0, "ood_mean": 30.0}
-    assert found[1]["mean"] is None
-    assert found[1]["ood_mean"] is None
+    means = averages([*rows, row("b", "imagenet-a", 50.0)])
+    assert means[0] == {"method": "a", "backbone": "b", "mean": 40.0, "ood_mean": 30.0}
+    assert means[1]["mean"] is None
+    assert means[1]["ood_mean"] is None
 
 
 FORMATS = {
@@ -158,11 +160,11 @@ def test_published_numbers_stand_beside_and_say_what_differs(ttt, run_json):
     run_json("--method", "clip-zero-shot", "--limit", 320)
     code, out, _ = ttt("compare", "--reference", "apm-paper", "--format", "json")
     (row,) = json.loads(out)["rows"]
-    own = row["reference"]
-    assert (own["published"], own["recomputed"]) == (42.1, pytest.approx(44.193, abs=1e-3))
-    assert own["difference"] == pytest.approx(row["mean_corruption"] - 42.1)
-    assert not own["same_protocol"]
-    assert own["differs"] == [
+    match = row["reference"]
+    assert (match["published"], match["recomputed"]) == (42.1, pytest.approx(44.193, abs=1e-3))
+    assert match["difference"] == pytest.approx(row["mean_corruption"] - 42.1)
+    assert not match["same_protocol"]
+    assert match["differs"] == [
         "dataset imagenet-c:@5",
         "backbone OpenCLIP ViT-L/14",
         "n 50000",
@@ -179,10 +181,130 @@ def test_published_numbers_stand_beside_and_say_what_differs(ttt, run_json):
 def test_the_same_protocol_is_recognised():
     row = {"method": "tpt", "backbone": "open_clip:ViT-B-16/openai", "dataset": "imagenet-a",
            "n": 7500, "top1": 54.0, "groups": {}, "mean_corruption": None}  # fmt: skip
-    own = match_published(row, tables())
-    assert own is not None
-    assert own["same_protocol"]
-    assert own["published"] == 54.7
-    assert own["difference"] == pytest.approx(-0.7)
+    match = match_published(row, tables())
+    assert match is not None
+    assert match["same_protocol"]
+    assert match["published"] == 54.7
+    assert match["difference"] == pytest.approx(-0.7)
     assert match_published({**row, "n": 100}, tables())["differs"] == ["n 7500"]
     assert match_published({**row, "method": "mirror"}, tables()) is None
+
+
+def test_marks_and_notes_in_every_format(ttt, tmp_path: Path):
+    """Labelled data, a kind that is not alone with its sample, and known failures are marked."""
+    lame = {"method": "lame", "kind": "batch", "config": {"batch_size": 64}}
+    tent = {"method": "tent", "kind": "stream", "config": {"batch_size": 16}}
+    parts = {
+        "coop": {"method": "coop", "labelled_data": "a learned prompt"},
+        "lame": {**lame, "known_failures": {"batch-independence": "by its paper"}},
+        "tent": {**tent, "labelled_data": "a learned head"},
+        "tpt": {"method": "tpt"},
+    }
+    for name, part in parts.items():
+        write_run(tmp_path / "runs" / name, method={**METHOD, **part})
+    names = {
+        "text": ("coop†", "lame‡§", "tent†‡"),
+        "latex": (r"coop$^\dagger$", r"lame$^\ddagger$$^\S$", r"tent$^\dagger$$^\ddagger$"),
+    }
+    for style in ("text", "markdown", "latex", "csv", "html"):
+        code, out, err = ttt("compare", "runs", "--format", style)
+        assert code == 0, err
+        for text in (
+            *names.get(style, names["text"]),
+            "† coop: a learned prompt.",
+            "† tent: a learned head.",
+            "its batch of 64.",
+            "its batch of 16.",
+            "§ lame: fails the check batch-independence by design (by its paper).",
+        ):
+            assert text in out, (style, text)
+        assert "tpt‡" not in out
+    code, out, _ = ttt("compare", "runs", "--format", "json")
+    rows = {row["method"]: row for row in json.loads(out)["rows"]}
+    assert (rows["lame"]["kind"], rows["lame"]["batch_size"]) == ("batch", 64)
+    assert rows["lame"]["known_failures"] == {"batch-independence": "by its paper"}
+    assert rows["tpt"]["batch_size"] is None
+    code, _, err = ttt("report", "runs", "-o", "page.html")
+    assert code == 0, err
+    assert "lame‡§" in Path("page.html").read_text("utf-8")
+
+
+def test_a_run_without_its_manifest_is_named(ttt, tmp_path: Path):
+    write_run(tmp_path / "runs" / "whole")
+    write_run(tmp_path / "runs" / "lost", method={**METHOD, "method": "tpt"})
+    (tmp_path / "runs" / "lost" / "manifest.json").unlink()
+    code, out, err = ttt("compare", "runs", "--format", "json")
+    assert code == 0, err
+    assert [row["method"] for row in json.loads(out)["rows"]] == [METHOD["method"]]
+    assert "runs/lost holds the chunks of a run whose manifest.json is missing" in err
+    code, out, err = ttt("compare", "runs/lost")
+    assert (code, out) == (2, "")
+    assert "manifest.json is missing" in err
+
+
+def test_show_of_a_run_prints_the_whole_card(ttt, tmp_path: Path):
+    write_run(tmp_path / "run")
+    code, out, err = ttt("show", "run")
+    assert code == 0, err
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text("utf-8"))
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert manifest["key"] in lines["key"]
+    assert "names this run" in lines["key"]
+    assert manifest["fingerprint"] in lines["fingerprint"]
+    assert "every row of a table" in lines["fingerprint"]
+    for part in ("protocol", "method"):
+        for field, value in manifest["card"][part].items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            assert any(line.split() == [field, *text.split()] for line in out.splitlines()), field
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("ray", ["executor ray", "[HOST:PORT]"]),
+        ("tpt", ["method tpt", "sample (episodic", "DualEncoder", "tiny-clip on cifar10-c-mini"]),
+        ("tiny-clip", ["backbone tiny-clip", "DualEncoder"]),
+        ("top1", ["metric top1", "overview"]),
+        ("apm-paper", ["reference apm-paper", "2410.20535"]),
+    ],
+)
+def test_show_of_everything_that_is_registered(ttt, name: str, texts: list[str]):
+    code, out, err = ttt("show", name)
+    assert code == 0, err
+    assert all(text in out for text in texts), out
+
+
+def test_kinds_and_known_failures_are_listed_and_shown(ttt):
+    spec = AdapterSpec(
+        name="lame", summary="Laplacian", code="ttt_bench.baselines.source:Source", kind="batch",
+        known_failures={"batch-independence": "by its paper"},
+    )  # fmt: skip
+    with registered(adapters=[spec]):
+        _, out, _ = ttt("list", "methods")
+        (line,) = [line for line in out.splitlines() if line.startswith("lame")]
+        assert " ".join(line.split()) == (
+            "lame batch Laplacian; fails by design: batch-independence (by its paper)"
+        )
+        _, out, _ = ttt("list", "methods", "--format", "json")
+        row = next(row for row in json.loads(out)["methods"] if row["name"] == "lame")
+        assert (row["kind"], row["known_failures"]) == ("batch", dict(spec.known_failures))
+        _, out, _ = ttt("show", "lame")
+        assert "batch (a prediction depends on its batch" in out
+        assert "batch-independence: by its paper" in out
+
+
+def test_a_metric_chooses_its_table(ttt, tmp_path: Path):
+    write_run(tmp_path / "run")
+    code = "ttt_bench.metrics.accuracy:error_rate"
+    first = MetricSpec(name="first", summary="", code=code, heading="ERR", shown_in="overview")
+    second = MetricSpec(name="second_one", summary="", code=code)
+    third = MetricSpec(name="third", summary="", code=code, shown_in="elsewhere")
+    with registered(metrics=[first, second, third]):
+        _, out, _ = ttt("compare", "run", "--format", "csv")
+    headers = [line.split(",") for line in out.splitlines() if line.startswith("method,")]
+    overview = next(header for header in headers if "top-1 %" in header)
+    others = next(header for header in headers if "nll" in header)
+    assert "ERR" in overview
+    assert "second one" in others
+    assert "ERR" not in others
+    assert "third" not in out

@@ -35,8 +35,8 @@ def test_metrics_are_in_their_ranges(drawn: dict[str, Any]):
     for name, metric in PERCENT.items():
         assert -1e-9 <= metric(records) <= 100 + 1e-9, name
     for name, metric in MANY.items():
-        found = metric(records) or []
-        values = found.values() if isinstance(found, dict) else found
+        scores = metric(records) or []
+        values = scores.values() if isinstance(scores, dict) else scores
         assert all(0 <= value <= 100 for value in values), name
     assert 0 <= calibration.brier(records) <= 2 + 1e-9
     assert calibration.nll(records) >= -1e-9
@@ -60,16 +60,16 @@ def test_the_order_of_samples_changes_nothing(drawn: dict[str, Any], random):
 
 
 @given(fields(), st.randoms(use_true_random=False))
-def test_what_classes_are_numbered_changes_nothing(drawn: dict[str, Any], random):
+def test_the_numbers_of_classes_change_nothing(drawn: dict[str, Any], random):
     records = Records(**drawn)
     order = np.array(random.sample(range(6), 6))
-    place = np.argsort(order)
-    renumber = lambda values: None if values is None else place[values]  # noqa: E731
+    new_number = np.argsort(order)
+    renumber = lambda values: None if values is None else new_number[values]  # noqa: E731
     other = Records(
         **{
             **drawn,
-            "label": place[records.label],
-            "prediction": place[records.prediction],
+            "label": new_number[records.label],
+            "prediction": new_number[records.prediction],
             "unadapted_prediction": renumber(records.unadapted_prediction),
             "step_predictions": renumber(records.step_predictions),
             "logits": records.logits[:, order],
@@ -77,7 +77,7 @@ def test_what_classes_are_numbered_changes_nothing(drawn: dict[str, Any], random
     )
     ties = any(len(set(row)) < 6 for row in records.logits.tolist())
     for name, metric in {**PERCENT, **MANY}.items():
-        # Which of equal logits come among the five highest is for their order to say.
+        # The order of classes decides which of equal logits are among the five highest.
         if name != "top5" or not ties:
             assert close(metric(records), metric(other)), name
 
@@ -99,20 +99,20 @@ def test_wilson_holds_the_share_and_narrows(samples: np.ndarray):
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(*[npst.arrays(bool, n)] * 2)))
 def test_a_pair_is_the_same_from_both_sides(pair: tuple[np.ndarray, np.ndarray]):
-    mine, theirs = pair
-    here, there = paired(mine, theirs), paired(theirs, mine)
-    assert here["difference"] == pytest.approx(-there["difference"])
-    assert here["p_mcnemar"] == pytest.approx(there["p_mcnemar"])
-    assert (here["wrong_to_right"], here["right_to_wrong"]) == (
-        there["right_to_wrong"],
-        there["wrong_to_right"],
+    left, right = pair
+    (forward,), (backward,) = paired(np.stack([left, right])), paired(np.stack([right, left]))
+    assert forward["difference"] == pytest.approx(-backward["difference"])
+    assert forward["p_mcnemar"] == pytest.approx(backward["p_mcnemar"])
+    assert (forward["wrong_to_right"], forward["right_to_wrong"]) == (
+        backward["right_to_wrong"],
+        backward["wrong_to_right"],
     )
-    assert 0 <= here["p_mcnemar"] <= 1
-    assert here["ci95"][0] - 1e-9 <= here["difference"] <= here["ci95"][1] + 1e-9
-    assert here["difference"] == pytest.approx(100 * (mine.mean() - theirs.mean()))
-    if (mine == theirs).all():
-        assert here["ci95"] == [0, 0]
-        assert here["p_mcnemar"] == 1
+    assert 0 <= forward["p_mcnemar"] <= 1
+    assert forward["ci95"][0] - 1e-9 <= forward["difference"] <= forward["ci95"][1] + 1e-9
+    assert forward["difference"] == pytest.approx(100 * (left.mean() - right.mean()))
+    if (left == right).all():
+        assert forward["ci95"] == [0, 0]
+        assert forward["p_mcnemar"] == 1
 
 
 @given(st.lists(st.floats(0, 1), max_size=20), st.randoms(use_true_random=False))

@@ -1,8 +1,8 @@
-"""A published table: its cells as printed, and the averages that follow from them."""
+"""Publication: published tables, with the averages that follow from their cells."""
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +15,10 @@ class Row:
     """One method of a published table.
 
     Attributes:
+        method: the name under which ttt-bench runs the method.
+        backbone: the name under which ttt-bench loads the backbone.
+        printed_method: the method as printed.
+        printed_backbone: the backbone as printed.
         labelled_data: whether it was trained on the clean labelled training set (the P column).
         cells: the printed number of each column, in percent.
         printed: the averages as printed, by name.
@@ -23,13 +27,15 @@ class Row:
 
     method: str
     backbone: str
+    printed_method: str
+    printed_backbone: str
     labelled_data: bool
     cells: Mapping[str, float]
     printed: Mapping[str, float]
     recomputed: Mapping[str, float]
 
     def disagreements(self) -> list[str]:
-        """The averages whose printed number does not follow from the printed cells."""
+        """Return the averages whose printed number does not follow from the printed cells."""
         return [
             name
             for name, value in self.printed.items()
@@ -42,11 +48,14 @@ class Table:
     """A published table of accuracies.
 
     Attributes:
+        name: a short name, such as that of its file.
+        title: the heading that `compare` prints over it.
         columns: names of datasets, or of corruptions of `dataset`.
-        dataset: what the columns are corruptions of, "" where they are datasets themselves.
-        severity: of those corruptions, 0 where there are none.
-        samples: how many test images a column has, where it is known.
+        rows: its methods.
         averages: for each average the columns it is over.
+        samples: the number of test images of a dataset, where it is known.
+        dataset: the dataset whose corruptions the columns are, "" where they are datasets.
+        severity: the severity of those corruptions, 0 where there are none.
     """
 
     name: str
@@ -59,18 +68,43 @@ class Table:
     severity: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrintedNames:
+    """The names that a publication prints, each with the name in ttt-bench.
+
+    A name that is missing here is the same in both.
+
+    Attributes:
+        methods: names of methods, such as `{"tpt+coop": "tpt-coop"}`.
+        backbones: names of backbones, such as `{"ViT-B/16": "open_clip:ViT-B-16/openai"}`.
+    """
+
+    methods: Mapping[str, str] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=dict)
+
+
 def read_table(
     path: Path,
     title: str,
     averages: Mapping[str, frozenset[str]],
     samples: Mapping[str, int],
+    names: PrintedNames = PrintedNames(),
     dataset: str = "",
     severity: int = 0,
 ) -> Table:
-    """Read a table from its CSV file.
+    """Read a table from a CSV file.
+
+    The file has the columns `method`, `backbone`, `uses_pretrained_on_clean_train_set` (yes or no),
+    one for each dataset or corruption, and `printed_NAME` for each average.
 
     Args:
-        averages: for each `printed_*` column the cells it leaves out.
+        path: the file; its stem becomes the table's name.
+        title: the heading that `compare` prints over it.
+        averages: for each average the columns that it leaves out.
+        samples: the number of test images of a dataset, where it is known.
+        names: the printed names that differ from those in ttt-bench.
+        dataset: the dataset whose corruptions the columns are, "" where they are datasets.
+        severity: the severity of those corruptions.
     """
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -83,15 +117,19 @@ def read_table(
     rows = []
     for line in lines:
         cells = {column: float(line[column]) for column in columns if line[column]}
+        method, backbone = line["method"], line["backbone"]
         rows.append(
             Row(
-                method=line["method"],
-                backbone=line["backbone"],
+                method=names.methods.get(method, method),
+                backbone=names.backbones.get(backbone, backbone),
+                printed_method=method,
+                printed_backbone=backbone,
                 labelled_data=line["uses_pretrained_on_clean_train_set"] == "yes",
                 cells=cells,
                 printed={name: float(line[f"printed_{name}"]) for name in averages},
                 recomputed={
-                    name: fmean(cells[c] for c in own if c in cells) for name, own in over.items()
+                    name: fmean(cells[column] for column in averaged if column in cells)
+                    for name, averaged in over.items()
                 },
             )
         )
@@ -109,7 +147,12 @@ def read_table(
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What a `ReferenceSpec` names: tables of accuracies, and one of costs, its cells as text."""
+    """The tables of one publication; a `ReferenceSpec` names a function that returns it.
+
+    Attributes:
+        tables: the tables of accuracies.
+        costs: a table of costs, a mapping from heading to cell for each row, as printed.
+    """
 
     tables: tuple[Table, ...]
     costs: tuple[Mapping[str, str], ...] = ()

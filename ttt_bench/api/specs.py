@@ -13,6 +13,7 @@ from ttt_bench.api.acquisition import HowToGet
 from ttt_bench.api.errors import UserError, described
 
 Kind = Literal["sample", "batch", "stream"]
+ShownIn = Literal["overview", "others", "elsewhere"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,20 @@ class BackboneSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec(Spec):
-    """A metric. `code` names a function from `Records` to a number or to numbers by group."""
+    """A metric. `code` names a function from `Records` to its value.
+
+    The value is a number, numbers by name (such as by group), a list of numbers, or None where the
+    metric does not apply. The function gets read-only arrays.
+
+    Attributes:
+        heading: the heading of its column in tables, the name without underscores where "".
+        shown_in: the table of `compare` that has its column: `overview`, one for each dataset, or
+            `others`, a table of further metrics. `elsewhere` is for metrics that have a table or
+            figure of their own.
+    """
+
+    heading: str = ""
+    shown_in: ShownIn = "others"
 
 
 @dataclass(frozen=True, kw_only=True)

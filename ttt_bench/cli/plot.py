@@ -11,22 +11,25 @@ from ttt_bench.api.errors import UserError
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--figure", "-f", "wanted", multiple=True,
               type=click.Choice(["pareto", "corruptions", "steps", "calibration"]),
-              help="Only this one; may be repeated.")  # fmt: skip
+              help="Figure to draw. May be repeated.  [default: all]")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["pdf", "png", "svg"]), default="pdf",
-              show_default=True, help="Of the files.")  # fmt: skip
+              show_default=True, help="File format of the figures.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(file_okay=False, path_type=Path),
-              default=Path("figures"), show_default=True, help="Folder for the files.")  # fmt: skip
+              default=Path("figures"), show_default=True,
+              help="Folder to write the figures to.")  # fmt: skip
 def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, output: Path) -> None:
-    """Draw the runs at or below each PATH (by default those under ttt-bench-runs).
+    """Draw the figures of the runs at or below each PATH (default: those under ttt-bench-runs).
 
-    One file for every dataset and figure that the runs have something for.
+    Every figure of every dataset becomes a file. A figure that does not apply is left out, such as
+    accuracy over the steps where no method iterates.
     """
-    from ttt_bench.compare.read import columns, read_runs
+    from ttt_bench.compare.group import group_by_table
+    from ttt_bench.compare.read import read_runs
     from ttt_bench.report.figures import FIGURES
     from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
     drawn = []
-    for dataset, runs in columns(read_runs(paths or [DEFAULT_OUTPUT])).items():
+    for dataset, runs in group_by_table(read_runs(paths or [DEFAULT_OUTPUT])).items():
         for name in wanted or FIGURES:
             figure = FIGURES[name](runs)
             if figure is None:
@@ -48,5 +51,5 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
 
 def _file_name(dataset: str) -> str:
     name = "".join(c if c.isalnum() or c in "-_@." else "-" for c in dataset)
-    # A path can be longer than a file's name may be; its end tells it from others.
+    # A file's name is limited, a path is not; paths differ most at their ends.
     return name[-100:].strip(".-")

@@ -82,8 +82,9 @@ def command(
     if format_ == "json":
         click.echo(json.dumps({"runs": runs}, indent=2))
     else:
+        from ttt_bench.report.notes import notes
         from ttt_bench.report.render import show
-        from ttt_bench.report.tables import notes, result_grids
+        from ttt_bench.report.tables import result_grids
 
         show(result_grids(runs), "text", notes(runs))
         for run in runs:

@@ -1,6 +1,7 @@
-"""`ttt-bench show`: everything known of one thing."""
+"""`ttt-bench show`: everything known of one name or run."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,27 @@ from typing import Any
 import click
 
 from ttt_bench.api.errors import unknown
+from ttt_bench.api.specs import BackboneFamily
 from ttt_bench.report.text import plain
 
+KINDS = {
+    "sample": "sample (episodic: a prediction depends on the sample alone)",
+    "batch": "batch (a prediction depends on its batch, which is then forgotten)",
+    "stream": "stream (online: a prediction depends on the samples before it)",
+}
+PARTS = {
+    "protocol": "protocol part of the card (equal in every row of a table)",
+    "method": "method part of the card (this run's own)",
+}
 
-@click.command("show", short_help="Show everything known of a method, dataset, backbone or run.")
+
+@click.command("show", short_help="Show a method, dataset, backbone, metric, executor or run.")
 @click.argument("name")
 def command(name: str) -> None:
-    """Show a method with its configuration, a dataset, a backbone, a metric or a run.
+    """Show everything known of NAME.
 
-    NAME is a registered name or the folder of a run.
+    NAME is a method, dataset, backbone, metric, reference or executor, or the folder of a run. A
+    method is shown with its configuration, a run with its whole protocol card.
     """
     from ttt_bench.registry import registry
 
@@ -27,8 +40,9 @@ def command(name: str) -> None:
     for catalog in plugins.catalogs.values():
         if name.partition(":")[0] in catalog:
             item = catalog.find(name) if ":" in name else catalog[name]
+            plugin = f"{item.plugin.name} ({item.plugin.distribution} {item.plugin.version})"
             click.echo(f"{catalog.what} {item.spec.name}")
-            _show_fields({**_fields(item.spec), "plugin": _plugin(item.plugin)})
+            _show_fields({**_spec_fields(item.spec), "plugin": plugin})
             if catalog is plugins.adapters:
                 _show_config(item.spec)
             return
@@ -36,25 +50,33 @@ def command(name: str) -> None:
     raise unknown("name", name, known, hint="or give the folder of a run")
 
 
-def _fields(spec: Any) -> dict[str, Any]:
-    return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name != "name"}
+def _spec_fields(spec: Any) -> dict[str, str]:
+    """Return the fields of a spec that say something, as text."""
+    fields: dict[str, str] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if field.name == "kind":
+            value = KINDS[value]
+        elif isinstance(value, BackboneFamily):
+            named = [f"{backbone} on {name}" for name, backbone in value.by_dataset.items()]
+            value = f"{value.name}; by default {', '.join([value.default, *named])}"
+        elif isinstance(value, frozenset):
+            value = ", ".join(sorted(value))
+        elif isinstance(value, Mapping):
+            value = "; ".join(f"{key}: {inner}" for key, inner in value.items())
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        elif isinstance(value, tuple):
+            value = ", ".join(value)
+        if field.name != "name" and value not in ("", None):
+            fields[field.name.replace("_", " ")] = str(value)
+    return fields
 
 
-def _plugin(plugin: Any) -> str:
-    return f"{plugin.name} ({plugin.distribution} {plugin.version})"
-
-
-def _show_fields(fields: dict[str, Any]) -> None:
+def _show_fields(fields: Mapping[str, str]) -> None:
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        if isinstance(value, frozenset):
-            value = ", ".join(sorted(value))
-        if isinstance(value, Mapping):
-            value = "; ".join(f"{key}: {inner}" for key, inner in value.items())
-        if isinstance(value, tuple):
-            value = "; ".join(map(str, value))
-        if value not in ("", None):
-            click.echo(f"  {plain(name.replace('_', ' ')):<{width}}  {plain(str(value))}")
+        click.echo(f"  {plain(name):<{width}}  {plain(value)}")
 
 
 def _show_config(spec: Any) -> None:
@@ -66,7 +88,7 @@ def _show_config(spec: Any) -> None:
     width = max(len(name) for name in fields)
     for name, field in fields.items():
         described = f"  {field.description}" if field.description else ""
-        click.echo(f"  {name:<{width}}  {field.default!s:<20}{described}")
+        click.echo(f"  {name:<{width}}  {field.default!s:<20}{described}".rstrip())
 
 
 def _show_run(path: Path) -> None:
@@ -77,9 +99,23 @@ def _show_run(path: Path) -> None:
     card, manifest = folder.card(), folder.manifest()
     require_shape(manifest, MANIFEST, str(path / "manifest.json"))
     done = sum(1 for _ in folder.chunk_path(0).parent.glob("*.parquet"))
-    click.echo(f"run {path}: {done} of {manifest['chunks']} chunks, fingerprint {card.fingerprint}")
+    click.echo(f"run {path}: {done} of {manifest['chunks']} chunks")
+    _show_fields(
+        {
+            "key": f"{card.key} (of the whole card: names this run)",
+            "fingerprint": f"{card.fingerprint} (of the protocol part: equal in every row of a "
+            "table)",
+        }
+    )
     for part, fields in card.as_json().items():
-        click.echo(f"{part} part of the protocol card")
-        _show_fields(fields)
-    click.echo("environment")
-    _show_fields(manifest["environment"])
+        click.echo(PARTS[part])
+        _show_fields(_json_fields(fields))
+    click.echo("environment (recorded beside the card)")
+    _show_fields(_json_fields(manifest["environment"]))
+
+
+def _json_fields(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in values.items()
+    }

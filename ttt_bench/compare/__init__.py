@@ -1,1 +1,1 @@
-"""Finished runs side by side: which may be, and what their difference is worth."""
+"""Finished runs side by side: read, grouped into tables, compared in pairs."""

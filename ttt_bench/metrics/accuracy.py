@@ -29,67 +29,76 @@ ALEXNET_ERRORS = {
 
 
 def top1(records: Records) -> float:
-    """Share of samples whose last prediction is right."""
+    """Return the share of samples whose last prediction is right."""
     return percent(records.correct)
 
 
 def top5(records: Records) -> float:
-    """Share of samples whose label is among the five highest logits."""
-    best = np.argsort(-records.logits, axis=1, kind="stable")[:, :5]
-    return percent((best == records.label[:, None]).any(axis=1))
+    """Return the share of samples whose label is among the five highest logits."""
+    logits, label = records.logits, records.label[:, None]
+    own = np.take_along_axis(logits, label, axis=1)
+    # Of equal logits that of the lower class comes first, as in a stable sort.
+    before = (logits == own) & (np.arange(logits.shape[1]) < label)
+    return percent(((logits > own) | before).sum(axis=1) < 5)
 
 
 def error_rate(records: Records) -> float:
-    """Share of samples whose last prediction is wrong."""
+    """Return the share of samples whose last prediction is wrong."""
     return percent(~records.correct)
 
 
 def mean_per_class(records: Records) -> float:
-    """The mean over the classes that occur of the share of each that is right."""
-    shares = [percent(records.correct[records.label == c]) for c in np.unique(records.label)]
-    return float(np.mean(shares))
+    """Return the mean over the classes that occur of their shares of right predictions."""
+    samples = np.bincount(records.label)
+    correct = np.bincount(records.label[records.correct], minlength=len(samples))
+    return float(np.mean(100 * correct[samples > 0] / samples[samples > 0]))
 
 
 def groups(records: Records) -> dict[str, float]:
-    """Top-1 of each corruption or domain; empty where the dataset has none."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(records.group):
+    """Return the top-1 of each corruption or domain, nothing where the dataset has none."""
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(records.group):
         if name is not None:
-            places.setdefault(name, []).append(place)
-    return {name: percent(records.correct[own]) for name, own in places.items()}
+            members.setdefault(name, []).append(index)
+    return {name: percent(records.correct[indices]) for name, indices in members.items()}
 
 
 def corruptions(records: Records) -> dict[str, float]:
-    """Top-1 of each of ImageNet-C's corruptions that is there, the mean over its severities.
+    """Return the top-1 of each of ImageNet-C's corruptions that occurs, in the papers' order.
 
-    In the papers' order. Groups are called as the corruption, or `fog@3` for one severity of it.
+    A corruption at several severities counts with their mean. A group is named after a corruption,
+    such as `fog`, or after one severity of it, such as `fog@3`.
     """
-    found: dict[str, list[float]] = {}
+    severities: dict[str, list[float]] = {}
     for group, accuracy in groups(records).items():
-        found.setdefault(group.partition("@")[0], []).append(accuracy)
-    return {name: sum(found[name]) / len(found[name]) for name in SHORT_NAMES if name in found}
+        severities.setdefault(group.partition("@")[0], []).append(accuracy)
+    return {
+        name: sum(severities[name]) / len(severities[name])
+        for name in SHORT_NAMES
+        if name in severities
+    }
 
 
 def mean_corruption(records: Records) -> float | None:
-    """The mean over the 15 corruptions, None where one is missing; clean images are not in it.
+    """Return the mean over the 15 corruptions, without clean images; None where one is missing.
 
     Source: Gandelsman et al. 2022, table 1.
     """
-    found = corruptions(records)
-    return sum(found.values()) / len(found) if len(found) == len(SHORT_NAMES) else None
+    accuracies = corruptions(records).values()
+    return sum(accuracies) / len(accuracies) if len(accuracies) == len(SHORT_NAMES) else None
 
 
 def mce(records: Records) -> float | None:
-    """Mean corruption error: each corruption's error over AlexNet's, their mean in percent.
+    """Return the mean corruption error: the mean ratio of errors to AlexNet's, in percent.
 
-    None where AlexNet's errors do not apply: they are of ImageNet's 1000 classes under the 15
-    corruptions, each at all five severities.
+    None where AlexNet's errors do not apply: they are for the 15 corruptions of ImageNet's 1000
+    classes, each at all five severities.
 
     Source: Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.1.
     """
-    found = groups(records)
+    occurring = set(groups(records))
     wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
-    if records.logits.shape[1] != IMAGENET_CLASSES or not set(wanted) <= set(found):
+    if records.logits.shape[1] != IMAGENET_CLASSES or not set(wanted) <= occurring:
         return None
     accuracy = corruptions(records)
     ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]
@@ -97,5 +106,5 @@ def mce(records: Records) -> float | None:
 
 
 def percent(right: np.ndarray) -> float:
-    """A share as a percentage."""
+    """Return a share as a percentage."""
     return float(100 * np.mean(right))

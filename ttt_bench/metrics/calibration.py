@@ -1,4 +1,4 @@
-"""How far the probabilities can be believed; all of them softmax of the reported logits."""
+"""Calibration: how well probabilities, the softmax of the logits, match frequencies."""
 
 import numpy as np
 from scipy.special import log_softmax
@@ -10,7 +10,7 @@ BINS = 15
 
 
 def ece(records: Records) -> float:
-    """Expected calibration error over 15 equal bins of confidence, in percentage points.
+    """Return the expected calibration error over 15 equal bins of confidence, in percentage points.
 
     Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
     """
@@ -22,9 +22,10 @@ def ece(records: Records) -> float:
 
 
 def reliability(records: Records) -> list[tuple[float, float, float]]:
-    """For each bin of confidence: its share of the samples (0 to 1), accuracy, mean confidence.
+    """Return (share of the samples, accuracy, mean confidence) for each bin of confidence.
 
-    Both in percent; nan where a bin is empty. A confidence on an edge is in the bin below it.
+    The share is from 0 to 1, the others in percent and nan where a bin is empty. A confidence on an
+    edge is in the bin below it.
     """
     confidence = records.confidence.astype(np.float64)
     edges = np.linspace(0, 1, BINS + 1)
@@ -41,13 +42,13 @@ def reliability(records: Records) -> list[tuple[float, float, float]]:
 
 
 def nll(records: Records) -> float:
-    """Mean negative log likelihood of the labels, in nats."""
+    """Return the mean negative log likelihood of the labels, in nats."""
     log_p = log_softmax(records.logits.astype(np.float64), axis=1)
     return float(-log_p[np.arange(len(records)), records.label].mean())
 
 
 def brier(records: Records) -> float:
-    """Mean squared distance of the probabilities from the labels, 0 to 2 (Brier 1950)."""
+    """Return the mean squared distance of probabilities from labels, 0 to 2 (Brier 1950)."""
     p = np.exp(log_softmax(records.logits.astype(np.float64), axis=1))
     p[np.arange(len(records)), records.label] -= 1
     return float(np.square(p).sum(axis=1).mean())

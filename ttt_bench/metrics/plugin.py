@@ -1,7 +1,7 @@
 """The built-in metrics, registered like any other plugin's."""
 
 from ttt_bench.api.hookspecs import hookimpl
-from ttt_bench.api.specs import MetricSpec
+from ttt_bench.api.specs import MetricSpec, ShownIn
 
 ACCURACY = {
     "top1": "share of samples whose last prediction is right, percent",
@@ -11,7 +11,7 @@ ACCURACY = {
     "groups": "top-1 of each corruption or domain, percent",
     "corruptions": "top-1 of each of ImageNet-C's corruptions, over its severities, percent",
     "mce": "mean corruption error against AlexNet's, percent; ImageNet-C at all severities only",
-    "mean_corruption": "mean of those over all 15, percent; nothing where one is missing",
+    "mean_corruption": "mean top-1 over all 15 corruptions, percent; none where one is missing",
 }
 CALIBRATION = {
     "ece": "expected calibration error over 15 bins, percentage points",
@@ -24,14 +24,29 @@ STEPS = {
     "step_top1": "top-1 after each step, percent",
     "changed": "predictions that the adaptation changed, helped and harmed, percent",
 }
+OVERVIEW = {"top1": "top-1 %", "top5": "top-5 %", "oracle_top1": "oracle top-1 %"}
+# The tables by corruption or domain show the first four, a figure the last one.
+ELSEWHERE = ("groups", "corruptions", "mean_corruption", "mce", "step_top1")
 
 
 @hookimpl
 def ttt_bench_metrics() -> list[MetricSpec]:
-    """Accuracy, calibration, and what happens over the steps."""
+    """Return the metrics of accuracy, of calibration and of the step trajectory."""
     modules = {"accuracy": ACCURACY, "calibration": CALIBRATION, "steps": STEPS}
     return [
-        MetricSpec(name=name, summary=summary, code=f"ttt_bench.metrics.{module}:{name}")
+        MetricSpec(
+            name=name,
+            summary=summary,
+            code=f"ttt_bench.metrics.{module}:{name}",
+            heading=OVERVIEW.get(name, ""),
+            shown_in=_shown_in(name),
+        )
         for module, summaries in modules.items()
         for name, summary in summaries.items()
     ]
+
+
+def _shown_in(name: str) -> ShownIn:
+    if name in OVERVIEW:
+        return "overview"
+    return "elsewhere" if name in ELSEWHERE else "others"

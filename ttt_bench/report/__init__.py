@@ -1,1 +1,1 @@
-"""How results look: tables for the terminal and for Markdown."""
+"""Reports of results: tables, figures and a page, in every format."""

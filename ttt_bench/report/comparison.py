@@ -1,14 +1,19 @@
-"""Everything that a comparison of runs says in tables, for `compare` and for the page alike."""
+"""Comparison: all tables of some runs, the same for `compare` and for the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ttt_bench.api.reference import Publication
+from ttt_bench.compare.pairs import compare
 from ttt_bench.compare.published import match_published
-from ttt_bench.compare.read import FinishedRun, compare
+from ttt_bench.compare.read import FinishedRun
 from ttt_bench.registry import registry
 from ttt_bench.report import tables
-from ttt_bench.report.costs import cost_table, published_costs
+from ttt_bench.report.costs import cost_table
+from ttt_bench.report.grid import Grid
+from ttt_bench.report.notes import notes
+from ttt_bench.report.published import NOTE, beside_published, published, published_costs
 from ttt_bench.report.scores import score_table
 
 
@@ -23,7 +28,7 @@ class Comparison:
     """
 
     compared: dict[str, Any]
-    grids: list[tables.Grid]
+    grids: list[Grid]
     notes: list[str]
 
 
@@ -31,14 +36,13 @@ def comparison(runs: Sequence[FinishedRun], reference: str | None) -> Comparison
     """Compare runs with one another and, where a reference is named, with its numbers.
 
     Raises:
-        UserError: two runs of one dataset may not stand in one column, or there is no such
-            reference.
+        UserError: two runs on one dataset differ in their protocol, or there is no such reference.
     """
-    published = registry().references.find(reference).spec.load()() if reference else None
+    publication = _load_reference(reference) if reference else Publication(tables=())
     compared = compare(runs)
     rows = compared["rows"]
     for row in rows:
-        row["reference"] = match_published(row, published.tables if published else ())
+        row["reference"] = match_published(row, publication.tables)
     grids = [
         *filter(None, [tables.by_dataset(rows, compared["averages"])]),
         *tables.result_grids(rows),
@@ -46,9 +50,13 @@ def comparison(runs: Sequence[FinishedRun], reference: str | None) -> Comparison
         score_table(rows),
         cost_table(runs),
     ]
-    notes = tables.notes(rows)
-    if reference and published:
-        notes.append("≠: the printed average does not follow from the printed cells.")
-        grids += [tables.beside_published(reference, rows), *tables.published(published.tables)]
-        grids += [published_costs(published.costs)] if published.costs else []
-    return Comparison(compared, grids, notes)
+    explained = notes(rows)
+    if reference:
+        explained.append(NOTE)
+        grids += [beside_published(reference, rows), *published(publication.tables)]
+        grids += [published_costs(publication.costs)] if publication.costs else []
+    return Comparison(compared, grids, explained)
+
+
+def _load_reference(name: str) -> Publication:
+    return registry().references.find(name).spec.load()()

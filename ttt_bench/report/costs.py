@@ -1,15 +1,15 @@
-"""The cost table in the form the APM paper prints it, and the printed one beside it."""
+"""The table of costs, step by step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ttt_bench.compare.read import FinishedRun
-from ttt_bench.report.tables import Grid
+from ttt_bench.report.grid import Grid
 
 
 def cost_table(runs: Sequence[FinishedRun]) -> Grid:
-    """Parameters, memory and GFLOPs of every run: at the first step, at a later one, over all.
+    """Return parameters, memory and GFLOPs of every run: of the first step, a later one, and all.
 
-    (u) is the frozen teacher's share, which a sample pays once, (s) the student's. A multiply-add
+    A sample pays for the frozen model once, and for what is adapted at every step. A multiply-add
     counts as two.
     """
     header = ["method", "backbone", "dataset", "steps", "backbone params M", "updated params M",
@@ -18,31 +18,25 @@ def cost_table(runs: Sequence[FinishedRun]) -> Grid:
 
 
 def _line(run: FinishedRun) -> list[str]:
-    counted, summary = run.counted, run.summary
-    shares = {phase: sum(own.values()) / 1e9 for phase, own in counted["flops_per_sample"].items()}
+    cost, summary = run.cost, run.summary
+    gflops = {
+        phase: sum(directions.values()) / 1e9
+        for phase, directions in cost["flops_per_sample"].items()
+    }
     steps = len(summary["step_top1"])
-    student = shares["adapted"] / max(steps, 1)
-    first = [f"{shares['frozen']:.3g}(u)"] if shares["frozen"] else []
-    first += [f"{student:.3g}(s)"] if student else []
+    one_step = gflops["adapted"] / max(steps, 1)
+    first = [f"{gflops['frozen']:.3g} frozen"] if gflops["frozen"] else []
+    first += [f"{one_step:.3g} adapted"] if one_step else []
     return [
         summary["method"],
         summary["backbone"],
         summary["dataset"],
         str(steps or "-"),
-        f"{counted['backbone_parameters'] / 1e6:.3g}",
-        f"{counted['parameters_updated'] / 1e6:.3g}",
+        f"{cost['backbone_parameters'] / 1e6:.3g}",
+        f"{cost['parameters_updated'] / 1e6:.3g}",
         f"{summary['cost']['peak_memory_mb']:.1f}",
-        "+".join(first) or "0",
-        f"{student:.3g}(s)" if steps > 1 else "-",
+        " + ".join(first) or "0",
+        f"{one_step:.3g} adapted" if steps > 1 else "-",
         f"{summary['cost']['gflops_per_sample']:.3g}",
-        f"{sum(counted['setup_flops'].values()) / 1e9:.3g}",
+        f"{sum(cost['setup_flops'].values()) / 1e9:.3g}",
     ]
-
-
-def published_costs(rows: Sequence[Mapping[str, str]]) -> Grid:
-    """A published cost table, its cells as printed; a multiply-add counts as one there."""
-    return Grid(
-        "published: cost (a multiply-add counts as one)",
-        [name.replace("_", " ") for name in rows[0]],
-        [list(row.values()) for row in rows],
-    )

@@ -1,4 +1,4 @@
-"""The samples that one method gets right and another wrong, with their pictures."""
+"""Disagreements: samples that one method gets right and another wrong, with their pictures."""
 
 import base64
 import io
@@ -14,47 +14,48 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.figures import names
 
-# So many samples on a page at most, as thumbnails of so many pixels a side: it is sent around.
+# The most samples on a page, and the side of a thumbnail in pixels: they bound the page's size.
 SHOWN = 120
 SIDE = 96
 
 
 def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
-    """Samples of one dataset on which runs differ in being right, spread evenly over it.
+    """Choose samples that some runs get right and others wrong, spread evenly over a dataset.
 
     Args:
-        shown: how many at most.
+        runs: the runs of one table.
+        shown: the largest number of samples.
 
     Returns:
         `methods`, the runs' names; `items`, each with `image` (a data address), `label`, `group`
-        and `predictions` by method, as class names; `why` there are none.
+        and `predictions` by method, as class names; `why_none`, the reason if there are none.
     """
     labels = names(runs)
-    result: dict[str, Any] = {"methods": labels, "items": [], "why": ""}
+    result: dict[str, Any] = {"methods": labels, "items": [], "why_none": ""}
     if len(runs) < 2:
-        return {**result, "why": "There is one run only."}
+        return {**result, "why_none": "There is one run only."}
     right = np.stack([run.records.correct for run in runs])
-    places = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
-    if not len(places):
-        return {**result, "why": "The methods are right and wrong on the same samples."}
+    rows = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
+    if not len(rows):
+        return {**result, "why_none": "The methods are right and wrong on the same samples."}
     try:
         dataset = _dataset(runs[0])
     except UserError as error:
-        return {**result, "why": f"The pictures could not be had: {error}"}
-    known = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
-    spread = np.linspace(0, len(places) - 1, min(shown, len(places))).round().astype(int)
-    for place in places[spread].tolist():
-        records = runs[0].records
-        index = known.get(records.sample_id[place])
+        return {**result, "why_none": f"The pictures could not be loaded: {error}"}
+    entries = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
+    spread = np.linspace(0, len(rows) - 1, min(shown, len(rows))).round().astype(int)
+    records = runs[0].records
+    for row in rows[spread].tolist():
+        index = entries.get(records.sample_id[row])
         if index is None:
             continue
         result["items"].append(
             {
                 "image": _thumbnail(dataset.open(index)),
-                "label": dataset.classes.names[records.label[place]],
-                "group": records.group[place],
+                "label": dataset.classes.names[records.label[row]],
+                "group": records.group[row],
                 "predictions": {
-                    name: dataset.classes.names[run.records.prediction[place]]
+                    name: dataset.classes.names[run.records.prediction[row]]
                     for name, run in zip(labels, runs, strict=True)
                 },
             }
@@ -74,6 +75,6 @@ def _thumbnail(image: Image.Image) -> str:
     image.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     # Small pictures stay exact; photographs are smaller as JPEG.
-    kind = "png" if max(image.size) <= SIDE // 2 else "jpeg"
-    image.save(file, kind, quality=80)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    format_ = "png" if max(image.size) <= SIDE // 2 else "jpeg"
+    image.save(file, format_, quality=80)
+    return f"data:image/{format_};base64,{base64.b64encode(file.getvalue()).decode()}"

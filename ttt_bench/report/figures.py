@@ -1,4 +1,4 @@
-"""The figures of a comparison, for a paper and for the report page."""
+"""Figures of a comparison, for a paper and for the report page."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
 from ttt_bench.report.text import plain
 
-# Width of a text column, in inches, at which labels keep a readable size.
+# Width of a text column, in inches; labels stay readable at it.
 WIDTH = 6.5
 
 
 def names(runs: Sequence[FinishedRun]) -> list[str]:
-    """What to call each run: its method, and its backbone where methods repeat."""
+    """Return a name for each run: its method, with its backbone where methods repeat."""
     methods = [run.summary["method"] for run in runs]
     return [
         name if methods.count(name) == 1 else f"{name} ({run.summary['backbone']})"
@@ -28,13 +28,13 @@ def names(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Top-1 against GFLOPs, memory and time, the front drawn through."""
+    """Draw top-1 against GFLOPs, memory and time, with the Pareto fronts."""
     figure = Figure((WIDTH, 3), layout="constrained")
     labels, colours = _labels(runs), _colours(len(runs))
     rows = [run.summary for run in runs]
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
-        best = [rows[place] for place in front(rows, cost)]
+        best = [rows[index] for index in front(rows, cost)]
         xs, ys = [row["cost"][cost] for row in best], [row["top1"] for row in best]
         axis.step(xs, ys, where="post", color="grey", linewidth=1, linestyle="--", zorder=1)
         for row, name, colour in zip(rows, labels, colours, strict=True):
@@ -50,7 +50,7 @@ def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
 
 
 def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Top-1 of every run under every corruption, as a heat map; None without corruptions."""
+    """Draw top-1 of every run under every corruption, as a heat map; None without corruptions."""
     present = [c for c in SHORT_NAMES if any(c in run.summary["corruptions"] for run in runs)]
     if not present:
         return None
@@ -71,7 +71,7 @@ def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
 
 
 def steps(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Top-1 after each step, the reported last one and the oracle; None if no run iterates."""
+    """Draw top-1 after each step, and the oracle over the steps; None if no run iterates."""
     iterating = [run for run in runs if run.summary["step_top1"]]
     if not iterating:
         return None
@@ -80,8 +80,8 @@ def steps(runs: Sequence[FinishedRun]) -> Figure | None:
     for run, name, colour in zip(
         iterating, _labels(iterating), _colours(len(iterating)), strict=True
     ):
-        own = run.summary["step_top1"]
-        axis.plot(range(1, len(own) + 1), own, color=colour, marker=".", label=name)
+        accuracies = run.summary["step_top1"]
+        axis.plot(range(1, len(accuracies) + 1), accuracies, color=colour, marker=".", label=name)
         axis.axhline(run.summary["oracle_top1"], color=colour, linestyle=":", linewidth=1)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("step (dotted: oracle over the steps, an upper bound that sees labels)")
@@ -91,15 +91,15 @@ def steps(runs: Sequence[FinishedRun]) -> Figure | None:
 
 
 def calibration(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Accuracy in each of 15 bins of confidence: on the diagonal confidence can be believed."""
+    """Draw accuracy in each of 15 bins of confidence; calibrated methods lie on the diagonal."""
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
     for run, name, colour in zip(runs, _labels(runs), _colours(len(runs)), strict=True):
         bins = np.array(reliability(run.records))
-        there = bins[:, 0] > 0
+        filled = bins[bins[:, 0] > 0]
         label = f"{name} (ECE {run.summary['ece']:.1f})"
-        axis.plot(bins[there, 2], bins[there, 1], color=colour, marker=".", label=label)
+        axis.plot(filled[:, 2], filled[:, 1], color=colour, marker=".", label=label)
     axis.set_xlabel(f"confidence, %, {BINS} bins")
     axis.set_ylabel("accuracy, %")
     _legend(figure, axis, len(runs))
@@ -115,7 +115,7 @@ FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
 
 
 def _labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """The runs' names as matplotlib draws them: a dollar would begin a formula."""
+    """Return the runs' names as matplotlib draws them: a dollar would begin a formula."""
     return [plain(name).replace("$", r"\$") for name in names(runs)]
 
 

@@ -1,4 +1,4 @@
-"""One page that holds a whole comparison and opens without a network."""
+"""The report page: a whole comparison in one file that opens without a network."""
 
 import io
 import json
@@ -11,16 +11,17 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
-from ttt_bench.compare.read import FinishedRun, columns
+from ttt_bench.compare.group import group_by_table
+from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.comparison import comparison
 from ttt_bench.report.disagreements import SHOWN, disagreements
 from ttt_bench.report.figures import FIGURES, names
 
 CAPTIONS = {
-    "pareto": "Top-1 against cost. Dashed: the front of runs that no other beats in both.",
+    "pareto": "Top-1 against cost. Dashed: the Pareto front, the runs that no other beats in both.",
     "corruptions": "Top-1 under each corruption.",
-    "steps": "Top-1 after each step; dotted, what an oracle that sees the labels would reach.",
-    "calibration": "Accuracy against confidence; on the diagonal confidence can be believed.",
+    "steps": "Top-1 after each step. Dotted: the oracle over the steps, which sees the labels.",
+    "calibration": "Accuracy against confidence. Calibrated methods lie on the diagonal.",
 }
 SECTIONS = [
     ("tables", "Tables"),
@@ -28,41 +29,41 @@ SECTIONS = [
     ("samples", "Disagreements"),
     ("protocol", "Protocol"),
 ]
-# Text and axes are drawn in this colour, which the page replaces by that of its own text.
+# The colour of text and axes in figures; the page replaces it by that of its own text.
 INK = "#010203"
 
 
 def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
-    """The report of some runs, as HTML without links to anything outside it.
+    """Return the report of some runs, as HTML that links to nothing outside it.
 
     Args:
+        runs: the runs.
         reference: published tables to set beside the measured numbers.
 
     Raises:
-        UserError: two runs of one dataset may not stand in one column, or there is no such
-            reference.
+        UserError: two runs on one dataset differ in their protocol, or there is no such reference.
     """
-    found = comparison(runs, reference)
-    by_column = columns(runs)
+    compared = comparison(runs, reference)
+    tables = group_by_table(runs)
     drawn = []
-    for dataset, own in by_column.items():
+    for dataset, members in tables.items():
         for name, draw in FIGURES.items():
-            if (figure := draw(own)) is not None:
+            if (figure := draw(members)) is not None:
                 caption = f"{dataset}: {CAPTIONS[name]}"
                 drawn.append({"svg": Markup(svg(figure)), "caption": caption})
-    shown = max(SHOWN // len(by_column), 1)
+    shown = max(SHOWN // len(tables), 1)
     samples = [
-        {"dataset": dataset, **disagreements(own, shown)} for dataset, own in by_column.items()
+        {"dataset": dataset, **disagreements(members, shown)} for dataset, members in tables.items()
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_asset("page.html.j2"))
-    datasets = ", ".join(by_column)
+    datasets = ", ".join(tables)
     return template.render(
         title=f"ttt-bench: {datasets}",
         intro=f"{len(runs)} runs on {datasets}, every row measured on the same samples.",
         sections=SECTIONS,
-        grids=found.grids,
-        notes=found.notes,
+        grids=compared.grids,
+        notes=compared.notes,
         figures=drawn,
         samples=samples,
         in_script=_in_script,
@@ -73,7 +74,7 @@ def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
 
 
 def svg(figure: Any) -> str:
-    """A figure as an SVG element whose text takes the page's colour and font."""
+    """Return a figure as an SVG element whose text takes the page's colour and font."""
     file = io.StringIO()
     figure.patch.set_alpha(0)
     ink = {name: INK for name in ("text.color", "axes.labelcolor", "axes.edgecolor")}
@@ -97,7 +98,7 @@ def svg(figure: Any) -> str:
 
 
 def _in_script(value: Any) -> Markup:
-    """JSON as the text of a script element, which only a `<` could end."""
+    """Return JSON as the text of a script element, which only a `<` could end."""
     return Markup(json.dumps(value).replace("<", "\\u003c"))
 
 
@@ -113,15 +114,15 @@ def _about(run: FinishedRun, name: str) -> dict[str, str]:
 
 
 def command(run: FinishedRun) -> str:
-    """What to type to make this run again."""
+    """Return the command that makes a run again."""
     worker, protocol = run.manifest["worker"], run.card.protocol
     parts = ["ttt-bench", "run", "--method", worker["method"], "--dataset", worker["dataset"]]
     parts += ["--backbone", worker["backbone"], "--seed", str(worker["seed"])]
     if protocol["limit"] is not None:
         parts += ["--limit", str(protocol["limit"])]
     for option in ("weights", "data_root"):
-        if worker[option]:
-            parts += [f"--{option.replace('_', '-')}", worker[option]]
+        if worker.get(option):
+            parts += [f"--{option.replace('_', '-')}", str(worker[option])]
     for key, value in worker["config"].items():
         # The hash of a file follows from the file.
         if not key.endswith("_sha256") and value is not None:

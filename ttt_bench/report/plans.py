@@ -1,19 +1,19 @@
-"""What `run --dry-run` prints."""
+"""The table of `run --dry-run`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.report.tables import Grid
+from ttt_bench.report.grid import Grid
 
 NOTE = (
-    "Estimated from a few samples on this machine; every worker is taken to be as fast as its "
-    "device, and loading models and images to cost nothing. PFLOP are 10^15 operations in all. "
-    "Nothing was written."
+    "Estimated from a few samples on this machine, as if every worker were as fast as its device "
+    "and loading models and images cost nothing. PFLOP are 10^15 operations in all. Nothing was "
+    "written."
 )
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
-    """A line for each run that would be made."""
+    """Return a line for each run that would be made."""
     header = ["method", "dataset", "backbone", "samples to do", "chunks to do", "s/sample",
               "GFLOPs/sample", "memory MB", "workers", "time", "worker hours",
               "PFLOP"]  # fmt: skip
@@ -40,7 +40,7 @@ def _line(plan: Mapping[str, Any]) -> list[str]:
 
 
 def duration(hours: float) -> str:
-    """In the unit that one reads without counting zeros."""
+    """Return a duration in days, hours, minutes or seconds, the largest unit that fits twice."""
     for unit, per_hour in (("days", 1 / 24), ("h", 1.0), ("min", 60.0)):
         if hours * per_hour >= 2:
             return f"{hours * per_hour:.1f} {unit}"

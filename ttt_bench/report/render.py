@@ -1,4 +1,4 @@
-"""Printing tables: for a terminal, and as Markdown, LaTeX, CSV and HTML."""
+"""Rendering of tables: for a terminal, and as Markdown, LaTeX, CSV and HTML."""
 
 import csv
 import html
@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ttt_bench.report.tables import Grid
+from ttt_bench.report.grid import Grid
 from ttt_bench.report.text import plain
 
 Style = Literal["text", "markdown", "latex", "csv", "html"]
 
 
-def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
+def show(grids: Sequence[Grid], style: Style, notes: Sequence[str]) -> None:
     """Print grids to standard output, then the notes that say how to read them."""
-    grids, said = [_plain_grid(grid) for grid in grids], [plain(note) for note in said]
+    grids, notes = [_plain_grid(grid) for grid in grids], [plain(note) for note in notes]
     if style == "text":
-        _print(grids, said)
+        _print(grids, notes)
         return
     renderers: dict[Style, Callable[[Grid], str]] = {
         "markdown": markdown,
@@ -35,7 +35,7 @@ def show(grids: Sequence[Grid], style: Style, said: Sequence[str]) -> None:
         "csv": lambda note: f"# {note}",
         "html": lambda note: f"<p>{html.escape(note)}</p>",
     }
-    print("\n\n".join([*map(renderers[style], grids), *map(after[style], said)]))
+    print("\n\n".join([*map(renderers[style], grids), *map(after[style], notes)]))
 
 
 def _plain_grid(grid: Grid) -> Grid:
@@ -43,26 +43,26 @@ def _plain_grid(grid: Grid) -> Grid:
     return Grid(plain(grid.title), [plain(name) for name in grid.header], rows, grid.best)
 
 
-def _print(grids: Sequence[Grid], said: Sequence[str]) -> None:
+def _print(grids: Sequence[Grid], notes: Sequence[str]) -> None:
     console = Console()
     if not console.is_terminal:
         # A pipe or a file has no width to fit; cut-off numbers would be worse than long lines.
         console = Console(width=200)
     for grid in grids:
-        # As `Text` nothing in a name is taken for rich's markup.
+        # In a `Text` no name is taken for rich's markup.
         table = Table(title=Text(grid.title, "bold"), title_justify="left")
-        for place, name in enumerate(grid.header):
-            table.add_column(Text(name), justify="right" if place else "left", overflow="fold")
+        for column, name in enumerate(grid.header):
+            table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
         for row, line in enumerate(grid.rows):
             styles = ["bold" if (row, column) in grid.best else "" for column in range(len(line))]
             table.add_row(*map(Text, line, styles))
         console.print(table)
-    for note in said:
+    for note in notes:
         console.print(Text(note, "dim"))
 
 
 def _marked(grid: Grid, safe: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
-    """The cells made safe for a format, the best of them bold."""
+    """Return the cells made safe for a format, the best of them bold."""
     return [
         [
             bold(safe(cell)) if (row, column) in grid.best else safe(cell)
@@ -73,7 +73,7 @@ def _marked(grid: Grid, safe: Callable[[str], str], bold: Callable[[str], str]) 
 
 
 def markdown(grid: Grid) -> str:
-    """A table of pipes under a bold title."""
+    """Return a table of pipes under a bold title."""
     rule = ["---", *("---:" for _ in grid.header[1:])]
     header = [_inline(name) for name in grid.header]
     lines = _marked(grid, _inline, lambda cell: f"**{cell}**")
@@ -82,13 +82,13 @@ def markdown(grid: Grid) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text in Markdown: no cell ends, no HTML begins, and nothing becomes a link or a picture."""
+    """Escape text for Markdown, so that it ends no cell, opens no HTML, and makes no link."""
     text = re.sub(r"([\\`|]|(?<=\])[(\[:])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def latex(grid: Grid) -> str:
-    """A `tabular` with the rules of booktabs, its title as the caption."""
+    """Return a `tabular` with the rules of booktabs, its title as the caption."""
     header = " & ".join(map(_tex, grid.header))
     lines = _marked(grid, _tex, lambda cell: rf"\textbf{{{cell}}}")
     return "\n".join(
@@ -111,12 +111,13 @@ def latex(grid: Grid) -> str:
 def _tex(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"†": r"$^\dagger$", "<": r"\textless{}", ">": r"\textgreater{}"}
+    special |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$", "≠": r"$\neq$"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
     return "".join(special.get(character, character) for character in text)
 
 
 def comma_separated(grid: Grid) -> str:
-    """The header and the rows, under the title as a comment.
+    """Return the header and the rows, under the title as a comment.
 
     A cell that a spreadsheet would compute has an apostrophe before it.
     """
@@ -132,7 +133,7 @@ def _no_formula(cell: str) -> str:
 
 
 def html_table(grid: Grid) -> str:
-    """A `table` element with a caption; everything in it is escaped."""
+    """Return a `table` element with a caption, everything in it escaped."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in grid.header)
     lines = _marked(grid, html.escape, lambda cell: f"<b>{cell}</b>")
     body = "\n".join(

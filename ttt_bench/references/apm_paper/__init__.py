@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ttt_bench.api.reference import Publication, Table, read_table
+from ttt_bench.api.reference import PrintedNames, Publication, Table, read_table
 
 HERE = Path(__file__).parent
 NATURAL = {
@@ -24,10 +24,20 @@ CROSS = {
     "fgvc-aircraft": 3_333,
     "eurosat": 8_100,
 }
+NAMES = PrintedNames(
+    methods={"tpt+coop": "tpt-coop", "tpt+cocoop": "tpt-cocoop"},
+    backbones={
+        "ViT-B/16": "open_clip:ViT-B-16/openai",
+        "ViT-L/14": "open_clip:ViT-L-14/openai",
+        "OpenCLIP ViT-L/14": "open_clip:ViT-L-14/laion2b_s32b_b82k",
+        "OpenCLIP ViT-H/14": "open_clip:ViT-H-14/laion2b_s32b_b79k",
+        "MAE ViT-L": "mae:vit-large",
+    },
+)
 
 
 def tables() -> list[Table]:
-    """Accuracies in percent, every cell and average as printed."""
+    """Return the tables of accuracies in percent, every cell and average as printed."""
     everything: frozenset[str] = frozenset()
     return [
         read_table(
@@ -35,6 +45,7 @@ def tables() -> list[Table]:
             "ImageNet-C at severity 5",
             {"average": everything},
             {"imagenet-c": 50_000},
+            NAMES,
             dataset="imagenet-c",
             severity=5,
         ),
@@ -43,18 +54,20 @@ def tables() -> list[Table]:
             "ImageNet and its variants",
             {"average": everything, "ood_average": frozenset({"imagenet"})},
             NATURAL,
+            NAMES,
         ),
         read_table(
             HERE / "cross_dataset.csv",
             "fine-grained datasets",
             {"average": everything},
             CROSS,
+            NAMES,
         ),
     ]
 
 
 def costs() -> list[dict[str, str]]:
-    """The cost table, cells as printed: (u) is the teacher's share, (s) the student's.
+    """Return the cost table as printed: (u) is the teacher's share, (s) the student's.
 
     A multiply-add counts as one operation there, and as two in what ttt-bench measures.
     """
@@ -63,5 +76,5 @@ def costs() -> list[dict[str, str]]:
 
 
 def publication() -> Publication:
-    """Everything of the paper that is kept here."""
+    """Return the paper's tables of accuracies and costs."""
     return Publication(tables=tuple(tables()), costs=tuple(costs()))

@@ -44,17 +44,17 @@ for (const part of document.querySelectorAll(".disagreements")) {
         const card = document.createElement("li");
         const image = document.createElement("img");
         image.src = sample.image;
-        image.alt = `a photograph labelled ${sample.label}`;
+        image.alt = `image labelled ${sample.label}`;
         card.append(image);
-        for (const [name, said] of [
+        for (const [name, text] of [
           ["label", sample.label],
           ["group", sample.group],
           [right.value, sample.predictions[right.value]],
           [wrong.value, sample.predictions[wrong.value]],
         ]) {
-          if (said === null) continue;
+          if (text === null) continue;
           const line = document.createElement("div");
-          line.textContent = `${name}: ${said}`;
+          line.textContent = `${name}: ${text}`;
           card.append(line);
         }
         return card;

@@ -1,0 +1,54 @@
+"""Run folders written by hand, for tests of what reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttt_bench.api.records import Records
+from ttt_bench.runs.card import Card, samples_digest
+from ttt_bench.runs.folder import RunFolder
+
+N = 6
+IDS = [f"{number:016x}" for number in range(N)]
+PROTOCOL: dict[str, Any] = {
+    "dataset": "imagefolder:nowhere", "revision": "0", "corruption_source": None,
+    "samples": samples_digest(IDS), "n": N, "class_names": ["cat", "dog", "eel"], "limit": None,
+    "seed": 0, "scoring_rule": "top-1",
+}  # fmt: skip
+METHOD: dict[str, Any] = {
+    "method": "apm", "plugin": {"distribution": "d", "version": "1"}, "config": {"steps": 2},
+    "backbone": "tiny-clip", "weights": "0", "dtype": "float32", "transform": {"size": 32},
+    "prompt": "a photo of a {}.", "templates": ["{}"], "labelled_data": None, "kind": "sample",
+    "known_failures": {},
+}  # fmt: skip
+ABOUT: dict[str, Any] = {
+    "chunks": 1, "samples": N, "started": "2027-01-01T00:00:00+00:00",
+    "worker": {"method": "apm", "config": {"steps": 2}, "dataset": "imagefolder:nowhere",
+               "backbone": "tiny-clip", "data_root": None, "seed": 0},
+    "environment": {"python": "3.11", "packages": {"torch": "2"}},
+}  # fmt: skip
+FLOPS = {"forward": 1.0, "backward": 0.0}
+COST: dict[str, Any] = {
+    "probed_samples": 2, "setup_flops": FLOPS, "peak_memory_bytes": 10,
+    "flops_per_sample": {"frozen": FLOPS, "adapted": FLOPS}, "backbone_parameters": 5,
+    "parameters_updated": 3,
+}  # fmt: skip
+
+
+def write_run(
+    path: Path, protocol: Any = PROTOCOL, method: Any = METHOD, about: Any = ABOUT, cost: Any = COST
+) -> None:
+    """Write a finished run of these parts, with drawn records of N samples."""
+    folder = RunFolder(path)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(N, 3)).astype(np.float32)
+    steps = np.stack([logits.argmax(1)] * 2, axis=1)
+    records = Records(
+        IDS, ["fog"] * 3 + ["snow"] * 3, rng.integers(0, 3, N), logits.argmax(1),
+        rng.random(N).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
+    )  # fmt: skip
+    (path / "manifest.json").unlink(missing_ok=True)
+    folder.begin(Card(protocol, method), about)
+    folder.write_chunk(0, records)
+    folder.write_json("cost.json", cost)

@@ -1,0 +1,49 @@
+"""Grid: a table as strings, which every format prints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as strings; the first column is left-aligned.
+
+    Attributes:
+        title: the heading over the table.
+        header: the headings of the columns.
+        rows: the cells of each row.
+        best: (row, column) of the cells that are the best of their column.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def best_cells(
+    values: Sequence[Sequence[float | None]], first_column: int
+) -> frozenset[tuple[int, int]]:
+    """Return the cells with the highest value of each column as printed, ties included.
+
+    A table of one row has none.
+
+    Args:
+        values: the numbers of each row, None for an empty cell.
+        first_column: the column of the table in which the first of them stands.
+    """
+    best: set[tuple[int, int]] = set()
+    for column, cells in enumerate(zip(*values, strict=True)):
+        known = [round(cell, 1) for cell in cells if cell is not None]
+        if len(values) > 1 and known:
+            best |= {
+                (row, first_column + column)
+                for row, cell in enumerate(cells)
+                if cell is not None and round(cell, 1) == max(known)
+            }
+    return frozenset(best)
+
+
+def percent(value: float | None) -> str:
+    """Return a number with one decimal, "-" for None."""
+    return "-" if value is None else f"{value:.1f}"

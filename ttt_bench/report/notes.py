@@ -1,0 +1,62 @@
+"""Marks on the rows of tables, and the notes below that explain them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Summary = Mapping[str, Any]
+
+COUNTING = (
+    "Oracle top-1 counts a sample as right if the prediction after any step was: it peeks at the "
+    "labels and is an upper bound, not a result. GFLOPs per sample are those of the frozen model "
+    "and of what is adapted, forward and backward, two per multiply-add. Memory is the peak of "
+    "live tensors for one sample, weights included."
+)
+LABELS_USED = "†"
+NOT_ALONE = "‡"
+KNOWN_FAILURES = "§"
+DEPENDS_ON = {
+    "batch": "of kind batch: a prediction depends on the other samples of its batch",
+    "stream": "of kind stream: a prediction depends on the samples before it and on its batch",
+}
+
+
+def marked_name(row: Summary) -> str:
+    """Return the name of a row's method with the marks of the notes that apply to it."""
+    marks = {
+        LABELS_USED: row["labelled_data"],
+        NOT_ALONE: row["kind"] in DEPENDS_ON,
+        KNOWN_FAILURES: row["known_failures"],
+    }
+    return row["method"] + "".join(mark for mark, applies in marks.items() if applies)
+
+
+def notes(rows: Sequence[Summary]) -> list[str]:
+    """Return what a reader of these rows has to know: the marks explained, and the counting."""
+    methods: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for text in _texts(row):
+            methods.setdefault(text, {})[row["method"]] = None
+    explained = [
+        f"{mark} {', '.join(names)}: {rest}."
+        for text, names in sorted(methods.items(), key=_order_of_marks)
+        for mark, _, rest in [text.partition(" ")]
+    ]
+    return [*explained, COUNTING]
+
+
+def _order_of_marks(item: tuple[str, Any]) -> int:
+    return (LABELS_USED, NOT_ALONE, KNOWN_FAILURES).index(item[0][0])
+
+
+def _texts(row: Summary) -> list[str]:
+    """Return a mark with its explanation for each mark of a row."""
+    texts = []
+    if row["labelled_data"]:
+        texts.append(f"{LABELS_USED} {row['labelled_data']}")
+    if row["kind"] in DEPENDS_ON:
+        size = row["batch_size"]
+        samples = "" if size is None else f" of {size}"
+        texts.append(f"{NOT_ALONE} {DEPENDS_ON[row['kind']]}{samples}")
+    for check, reason in row["known_failures"].items():
+        texts.append(f"{KNOWN_FAILURES} fails the check {check} by design ({reason})")
+    return texts
