@@ -140,7 +140,7 @@ def test_averages_are_over_all_datasets_or_absent():
 
 
 FORMATS = {
-    "latex": ["\\toprule", "\\textbf{", "% oracle"],
+    "latex": ["\\toprule", "\\textbf{", "% Oracle"],
     "csv": ["method,backbone,n,top-1 %", "# pairs"],
     "html": ["<table>", '<th scope="col">method</th>', "<b>"],
     "text": ["top-1 %", "p (Holm)"],

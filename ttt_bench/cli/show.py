@@ -67,7 +67,7 @@ def _spec_fields(spec: Any) -> dict[str, str]:
         elif isinstance(value, bool):
             value = "yes" if value else "no"
         elif isinstance(value, tuple):
-            value = ", ".join(value)
+            value = ", ".join(map(str, value))
         if field.name != "name" and value not in ("", None):
             fields[field.name.replace("_", " ")] = str(value)
     return fields
