@@ -1,10 +1,10 @@
-"""One TPT step on ViT-B/16's text tower: the 77-token context against ours, in one process.
+"""One TPT step on ViT-B/16's text tower: all 77 tokens against the plugin's form, in one process.
 
     python benchmarks/tpt.py
 
-ImageNet-A's 200 class names, drawn weights (a step costs the same with any), 6 views of 64 kept.
-The plain form runs every prompt through the whole text tower, as released. Both are timed in turn;
-the ratio is of medians.
+The classes are ImageNet-A's 200, the weights are random (a step costs the same with any), and 6
+views of 64 are kept. The plain form runs every prompt through the whole text tower, as the official
+code does. The two are timed in turn, and the ratio is that of the medians.
 """
 
 import argparse
@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torch import Tensor
-from ttt_bench_tpt.text import ClassTexts, first_context
-from ttt_bench_tpt.tuning import entropy_of_mean
+from ttt_bench_tpt.text import ClassTexts, embed_words
+
+from ttt_bench import marginal_entropy
 
 VIEWS, LR = 6, 5e-3
 
@@ -32,23 +33,24 @@ class PlainTexts:
         placeholder = " ".join(["X"] * context)
         self.tokens = tokenizer([f"{placeholder} {name}." for name in names])
         self.embedded = model.token_embedding(self.tokens)
-        self.behind = 1 + context
+        self.prefix = 1 + context
 
     def __call__(self, context: Tensor) -> Tensor:
-        model, (one, _, _) = self.model, context.shape
-        assert one == 1
-        middle = context.expand(len(self.tokens), -1, -1)
-        prompts = torch.cat([self.embedded[:, :1], middle, self.embedded[:, self.behind :]], dim=1)
+        model = self.model
+        assert len(context) == 1
+        repeated = context.expand(len(self.tokens), -1, -1)  # (classes, tokens, width)
+        start, suffix = self.embedded[:, :1], self.embedded[:, self.prefix :]
+        prompts = torch.cat([start, repeated, suffix], dim=1)  # (classes, 77, width)
         hidden = model.transformer(prompts + model.positional_embedding, attn_mask=model.attn_mask)
         read = model.ln_final(hidden)[torch.arange(len(hidden)), self.tokens.argmax(dim=1)]
         return F.normalize(read @ model.text_projection, dim=1)[None]
 
 
 def step(texts, start: Tensor, views: Tensor, scale: Tensor) -> Tensor:
-    """One AdamW step of TPT on views that are already chosen; the tuned context."""
+    """Return the context after one AdamW step of TPT on views that are already chosen."""
     context = start[None].clone().requires_grad_()
     optimizer = torch.optim.AdamW([context], lr=LR)
-    entropy_of_mean(scale * views @ texts(context).mT).sum().backward()
+    marginal_entropy(scale * views @ texts(context).mT).sum().backward()
     optimizer.step()
     return context.detach()
 
@@ -61,9 +63,9 @@ def main() -> None:
     model = open_clip.create_model("ViT-B-16-quickgelu", pretrained=None)
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer("ViT-B-16")
-    places = resources.files("timm.data").joinpath("_info/imagenet_a_indices.txt").read_text()
-    names = [IMAGENET_CLASSNAMES[int(place)] for place in places.split()]
-    start = first_context(model, tokenizer, "a photo of a")
+    indices = resources.files("timm.data").joinpath("_info/imagenet_a_indices.txt").read_text()
+    names = [IMAGENET_CLASSNAMES[int(index)] for index in indices.split()]
+    start = embed_words(model, tokenizer, "a photo of a")
     views = F.normalize(torch.randn(1, VIEWS, 512), dim=2)
     scale = torch.tensor(100.0)
     forms = {

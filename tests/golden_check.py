@@ -77,8 +77,10 @@ def check_tpt(file: Arrays) -> Pairs:
     from open_clip.model import build_model_from_openai_state_dict
     from open_clip.tokenizer import SimpleTokenizer
     from ttt_bench_tpt.checkpoints import MetaNet, Prompt
-    from ttt_bench_tpt.text import ClassTexts, first_context
-    from ttt_bench_tpt.tuning import entropy_of_mean, select_confident, tune
+    from ttt_bench_tpt.methods.tpt import tune
+    from ttt_bench_tpt.text import ClassTexts, embed_words
+
+    from ttt_bench import marginal_entropy, select_confident
 
     arrays = {
         name: torch.from_numpy(value) for name, value in file.items() if value.dtype.kind != "U"
@@ -93,7 +95,7 @@ def check_tpt(file: Arrays) -> Pairs:
     scale = model.logit_scale.exp()
     raw = model.encode_image(arrays["views"])[None]
     views = F.normalize(raw, dim=2)
-    start = first_context(model, tokenizer, "a photo of a")
+    start = embed_words(model, tokenizer, "a photo of a")
     texts = ClassTexts(model, tokenizer, names, len(start))
 
     def logits(context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -108,7 +110,7 @@ def check_tpt(file: Arrays) -> Pairs:
         ours |= {
             f"{case}/logits_before": before[0],
             f"{case}/selected": kept[0],
-            f"{case}/loss_before": entropy_of_mean(before[:, kept[0]])[0],
+            f"{case}/loss_before": marginal_entropy(before[:, kept[0]])[0],
             f"{case}/ctx_before": start,
             f"{case}/ctx_after": after[0],
             f"{case}/logits_after": predictions[:, -1],

@@ -67,9 +67,13 @@ from .registry import registered as registered
 # Tools
 from .toolkit.atomic import atomic_write as atomic_write
 from .toolkit.batch_invariant import batch_invariant_matmul as batch_invariant_matmul
+from .toolkit.checkpoint_config import CheckpointConfig as CheckpointConfig
 from .toolkit.checkpoints import file_hash as file_hash
 from .toolkit.checkpoints import read_checkpoint as read_checkpoint
 from .toolkit.checkpoints import save_checkpoint as save_checkpoint
+from .toolkit.losses import entropy as entropy
+from .toolkit.losses import marginal_entropy as marginal_entropy
+from .toolkit.losses import select_confident as select_confident
 from .toolkit.regular_files import require_regular as require_regular
 from .toolkit.seeded import GlobalGenerator as GlobalGenerator
 from .toolkit.seeded import seeded as seeded

@@ -94,3 +94,10 @@ class TrainingFolder:
         lines = "".join(json.dumps(line) + "\n" for line in state["log"])
         with atomic_write(self.path / "log.jsonl") as file:
             file.write_text(lines)
+
+    def remove(self) -> None:
+        """Remove the training's own files, and the folder unless it holds others."""
+        for name in ("options.json", "state.pt", "log.jsonl", "model.pth"):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()

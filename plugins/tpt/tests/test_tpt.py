@@ -1,6 +1,6 @@
-"""The fast text form is open_clip's own, views are a sample's own, and stacks share nothing."""
+"""Prompt methods: text features as open_clip's, views of a sample alone, independent samples."""
 
-import math
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from ttt_bench_tpt.checkpoints import MetaNet, Prompt, load_prompt, save_prompt
-from ttt_bench_tpt.text import ClassTexts, causal_text_tower, first_context
-from ttt_bench_tpt.training import choose_shots, learn
-from ttt_bench_tpt.tuning import entropy, entropy_of_mean, select_confident, tune
+from ttt_bench_tpt.methods.tpt import tune
+from ttt_bench_tpt.text import ClassTexts, causal_text_tower, embed_words
+from ttt_bench_tpt.training import PromptSchedule, choose_shots, learn
 from ttt_bench_tpt.views import make_views
 
 from tests.records_equal import records_equal
@@ -20,10 +20,14 @@ from ttt_bench import (
     Sample,
     SampleRNG,
     Task,
+    TrainingFolder,
+    TrainingRun,
     UserError,
     batch_invariant_matmul,
     load_backbone,
     load_dataset,
+    marginal_entropy,
+    select_confident,
 )
 from ttt_bench.runs.folder import RunFolder
 
@@ -66,7 +70,7 @@ def towers() -> list:
 def test_fast_text_is_open_clips_own(towers, which: int):
     model, tokenizer = towers[which], open_clip.SimpleTokenizer()
     words = "a photo of a"
-    start = first_context(model, tokenizer, words)
+    start = embed_words(model, tokenizer, words)
     texts = ClassTexts(model, tokenizer, NAMES, len(start))
     prompts = [f"{words} {name.replace('_', ' ')}." for name in NAMES]
     expected = model.encode_text(tokenizer(prompts), normalize=True)
@@ -75,7 +79,7 @@ def test_fast_text_is_open_clips_own(towers, which: int):
 
 def test_gradient_of_the_context_is_the_plain_one(towers):
     model, tokenizer = towers[0], open_clip.SimpleTokenizer()
-    start = first_context(model, tokenizer, "a photo of a")
+    start = embed_words(model, tokenizer, "a photo of a")
     ours, plain = (start.clone().requires_grad_() for _ in range(2))
     weights = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(1))
     (ClassTexts(model, tokenizer, NAMES, 4)(ours[None])[0] * weights).sum().backward()
@@ -108,34 +112,9 @@ def test_stacked_contexts_share_nothing_not_even_rounding(tiny):
             assert torch.equal(alone[1], together[1][part])
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(5, 192), (6, 10), (1, 10), (10, 64), (30, 63)])
-def test_stacked_product_is_a_samples_own(rows: int, columns: int):
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(7, rows, 64, generator=generator)
-    for right in (torch.randn(7, 64, columns), torch.randn(64, columns)):
-        together = batch_invariant_matmul(left, right)
-        torch.testing.assert_close(together, left @ right, rtol=1e-4, atol=1e-5)
-        for at in range(7):
-            own = right[at : at + 1] if right.ndim == 3 else right
-            assert torch.equal(batch_invariant_matmul(left[at : at + 1], own)[0], together[at])
-
-
-def test_loss_is_the_entropy_of_the_mean():
-    logits = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
-    p = logits.softmax(2).mean(1)
-    torch.testing.assert_close(entropy_of_mean(logits), -(p * p.log()).sum(1))
-    assert entropy(torch.zeros(3)).item() == pytest.approx(math.log(3))
-
-
-def test_confident_views_are_those_of_lowest_entropy():
-    scales = torch.tensor([1.0, 5.0, 0.1, 9.0, 2.0, 0.5, 3.0, 0.2])
-    logits = scales[None, :, None] * torch.tensor([1.0, 0.0, -1.0])
-    assert select_confident(logits, 0.4).tolist() == [[3, 1, 6]]
-
-
 def test_tuning_lowers_the_entropy(task: Task, tiny):
     texts = ClassTexts(tiny.model, tiny.tokenizer, task.classes.names, 4)
-    start = first_context(tiny.model, tiny.tokenizer, "a photo of a")[None]
+    start = embed_words(tiny.model, tiny.tokenizer, "a photo of a")[None]
     views = F.normalize(torch.randn(1, 20, 128, generator=torch.Generator().manual_seed(2)), dim=2)
 
     def logits(context, features):
@@ -143,8 +122,8 @@ def test_tuning_lowers_the_entropy(task: Task, tiny):
 
     kept = select_confident(logits(start, views), 0.2)[0]
     context, _ = tune(logits, start, views, steps=10, lr=5e-3, share=0.2)
-    before = entropy_of_mean(logits(start, views[:, kept]))
-    assert entropy_of_mean(logits(context, views[:, kept])) < before
+    before = marginal_entropy(logits(start, views[:, kept]))
+    assert marginal_entropy(logits(context, views[:, kept])) < before
 
 
 @pytest.mark.parametrize("augmix", [False, True])
@@ -183,7 +162,7 @@ def test_rows_that_used_labels_say_so(ttt):
 
 def test_card_holds_the_checkpoints_hash(run_json):
     (run,) = run_json("-m", "coop", "--limit", 12)
-    config = RunFolder(Path(run["path"])).card().row["config"]
+    config = RunFolder(Path(run["path"])).card().method["config"]
     assert config["checkpoint"] == "tiny-clip-coop.pt"
     assert len(config["checkpoint_sha256"]) == 64
 
@@ -268,18 +247,27 @@ def test_dassl_and_tpt_checkpoints_load(tmp_path: Path):
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_training_lowers_the_loss_and_is_seeded(tiny, conditional: bool):
+def test_training_lowers_the_loss_and_is_seeded(tiny, conditional: bool, tmp_path: Path):
     dataset = load_dataset("cifar10-c-mini")
 
-    def trained(seed: int) -> tuple[Prompt, list[float]]:
-        losses: list[float] = []
-        prompt = learn(dataset, tiny, 2, seed, 4, conditional, lambda _, loss: losses.append(loss))
-        return prompt, losses
+    def trained(name: str, seed: int) -> tuple[Prompt, list[float]]:
+        schedule = PromptSchedule(conditional=conditional, shots=2, epochs=4, seed=seed)
+        run = TrainingRun(
+            schedule=schedule,
+            folder=TrainingFolder(tmp_path / name, {"seed": seed}),
+            device=tiny.device,
+            workers=0,
+            report=lambda line: None,
+        )
+        prompt = learn(dataset, tiny, run)
+        lines = (run.folder.path / "log.jsonl").read_text().splitlines()
+        return prompt, [json.loads(line)["loss"] for line in lines]
 
     state = torch.get_rng_state()
-    (first, losses), (again, _), (other, _) = trained(0), trained(0), trained(1)
+    first, losses = trained("first", 0)
+    (again, _), (other, _) = trained("again", 0), trained("other", 1)
     assert len(losses) == 4
-    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0]
     assert torch.equal(first.context, again.context)
     assert not torch.equal(first.context, other.context)
     assert torch.equal(state, torch.get_rng_state())
@@ -295,6 +283,31 @@ def test_shots_are_of_every_class_and_of_the_training_images():
     assert not test & {dataset.open_training(index).tobytes() for index in chosen}
     with pytest.raises(UserError, match="--shots 32 or fewer"):
         choose_shots(dataset, 33, 0)
+
+
+@pytest.mark.parametrize("command", ["train-coop", "train-cocoop"])
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    ttt, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    arguments = ("tpt", command, "-d", "cifar10-c-mini", "--shots", 1, "--epochs", 3)
+    assert ttt(*arguments, "-o", "whole.pt")[0] == 0
+    save = TrainingFolder.save
+
+    def stop(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingFolder, "save", stop)
+    assert ttt(*arguments, "-o", "parts.pt")[0] == 130
+    monkeypatch.setattr(TrainingFolder, "save", save)
+    assert not Path("parts.pt").exists()
+    code, _, err = ttt(*arguments, "-o", "parts.pt", "--seed", 1)
+    assert (code, "seed=0, not 1" in err) == (2, True)
+    code, _, err = ttt(*arguments, "-o", "parts.pt")
+    assert code == 0, err
+    assert "continuing after 1 of 3 epochs" in err
+    assert Path("parts.pt").read_bytes() == Path("whole.pt").read_bytes()
+    assert not list(Path().glob("*.training"))
 
 
 def test_train_command(ttt, tmp_path: Path):

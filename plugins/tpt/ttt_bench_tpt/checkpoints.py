@@ -1,5 +1,6 @@
-"""Learned prompts: the files of CoOp, CoCoOp and TPT, and ours, which are the same."""
+"""Learned prompts: the files of CoOp, CoCoOp and TPT, and the plugin's own, which are alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench import UserError, read_checkpoint
+from ttt_bench import UserError, read_checkpoint, save_checkpoint
 from ttt_bench_tpt.text import linear
 
 EMBEDDED = Path(__file__).with_name("prompts")
+META_NET = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
 
 
 class MetaNet(nn.Module):
@@ -25,18 +27,19 @@ class MetaNet(nn.Module):
         self.linear2 = nn.Linear(hidden, width)
 
     def forward(self, features: Float[Tensor, "samples dim"]) -> Float[Tensor, "samples width"]:
-        """One shift per sample."""
-        hidden = linear(features[:, None], self.linear1.weight, self.linear1.bias).relu()
-        return linear(hidden, self.linear2.weight, self.linear2.bias)[:, 0]
+        """Return one shift per sample."""
+        tokens = features[:, None]  # (samples, 1, dim)
+        hidden = linear(tokens, self.linear1.weight, self.linear1.bias).relu()
+        return linear(hidden, self.linear2.weight, self.linear2.bias)[:, 0]  # (samples, width)
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A learned context and, for CoCoOp, what shifts it.
+    """A learned context, and CoCoOp's network that shifts it.
 
     Attributes:
-        context: `[tokens width]`.
-        meta_net: None for CoOp.
+        context: the context tokens `[tokens width]`.
+        meta_net: the network; None for CoOp.
     """
 
     context: Float[Tensor, "tokens width"]
@@ -45,13 +48,13 @@ class Prompt:
     def conditioned_on(
         self, features: Float[Tensor, "samples dim"]
     ) -> Float[Tensor, "samples tokens width"]:
-        """The context of each sample."""
+        """Return the context of each sample."""
         assert self.meta_net is not None
         return self.context + self.meta_net(features)[:, None]
 
 
-def find(checkpoint: str) -> Path:
-    """A file by its path, or one that this package carries by its name."""
+def locate(checkpoint: str) -> Path:
+    """Return the embedded file of this name, otherwise the path."""
     embedded = EMBEDDED / checkpoint
     return embedded if embedded.is_file() else Path(checkpoint)
 
@@ -62,24 +65,26 @@ def load_prompt(checkpoint: str, conditional: bool, device: torch.device) -> Pro
     Only tensors are read: nothing in the file is executed.
 
     Args:
+        checkpoint: path of the file, or the name of an embedded one.
         conditional: whether a meta network must be there (CoCoOp) or must not (CoOp).
+        device: the device to load onto.
 
     Raises:
         UserError: the file is no such checkpoint.
     """
-    path = find(checkpoint)
+    path = locate(checkpoint)
     content = read_checkpoint(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = {
         str(name).removeprefix("module.").removeprefix("prompt_learner."): value.float().to(device)
-        for name, value in state.items()
+        for name, value in (state if isinstance(state, Mapping) else {}).items()
         if isinstance(value, Tensor)
     }
     context = state.get("ctx")
-    if context is None or context.ndim != 2:
+    if context is None or context.ndim != 2 or not context.numel():
         shape = "none" if context is None else f"one of shape {list(context.shape)}"
-        raise UserError(f"{path}: wants a context `ctx` of [tokens, width], holds {shape}")
-    layers = {name: state.get(f"meta_net.{name}") for name in LAYERS}
+        raise UserError(f"{path}: needs a context `ctx` of [tokens, width], holds {shape}")
+    layers = {name: state.get(f"meta_net.{name}") for name in META_NET}
     if not conditional:
         if any(value is not None for value in layers.values()):
             raise UserError(f"{path}: holds a meta network, so it is CoCoOp's; use cocoop")
@@ -88,22 +93,34 @@ def load_prompt(checkpoint: str, conditional: bool, device: torch.device) -> Pro
     if missing:
         raise UserError(f"{path}: holds no meta_net.{missing[0]}, so it is not CoCoOp's; use coop")
     weights = {name: value for name, value in layers.items() if value is not None}
-    hidden, features = weights["linear1.weight"].shape
-    meta_net = MetaNet(features, hidden, len(weights["linear2.weight"])).to(device)
+    return Prompt(context, _meta_net(weights, path).to(device).requires_grad_(False))
+
+
+def _meta_net(weights: dict[str, Tensor], path: Path) -> MetaNet:
+    """Build the meta network of these weights.
+
+    Raises:
+        UserError: their shapes do not fit together.
+    """
+    first, second = weights["linear1.weight"], weights["linear2.weight"]
     try:
+        meta_net = MetaNet(first.shape[1], len(first), len(second))
         meta_net.load_state_dict(weights)
-    except RuntimeError as error:
+    except (IndexError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: the shapes of its meta network do not fit together") from error
-    return Prompt(context, meta_net.requires_grad_(False))
+    return meta_net
 
 
-LAYERS = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
+def save_prompt(prompt: Prompt, path: Path, about: Mapping[str, str | int | float]) -> None:
+    """Write a checkpoint as Dassl does.
 
-
-def save_prompt(prompt: Prompt, path: Path, about: dict[str, str | int | float]) -> None:
-    """Write a checkpoint as Dassl does."""
+    Args:
+        prompt: the learned prompt.
+        path: the file to write or replace.
+        about: how the prompt was learned, saved beside it.
+    """
     state = {"prompt_learner.ctx": prompt.context.detach().cpu()}
     if prompt.meta_net is not None:
         for name, value in prompt.meta_net.state_dict().items():
             state[f"prompt_learner.meta_net.{name}"] = value.cpu()
-    torch.save({"state_dict": state, **about}, path)
+    save_checkpoint({"state_dict": state, **about}, path)

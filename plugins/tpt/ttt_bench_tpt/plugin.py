@@ -1,4 +1,4 @@
-"""What this distribution adds to ttt-bench."""
+"""The hooks: methods and commands that this package adds to ttt-bench."""
 
 from typing import TYPE_CHECKING
 
@@ -15,22 +15,22 @@ SHOTS = "the prompt was learned on labelled training images"
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """TPT, the prompt learners, and TPT from what they learned."""
+    """Return TPT, the prompt learners, and TPT from their prompts."""
     needs = frozenset({"DualEncoder"})
     coop = {"tiny-clip": {"checkpoint": "tiny-clip-coop.pt"}}
     cocoop = {"tiny-clip": {"checkpoint": "tiny-clip-cocoop.pt"}}
     return [
         AdapterSpec(
             name="tpt",
-            summary="tunes the prompt of each image so that its views agree",
-            code="ttt_bench_tpt.adapters:TPT",
+            summary="tunes the prompt of each image so that its confident views agree",
+            code="ttt_bench_tpt.methods.tpt:TPT",
             paper=TPT,
             needs=needs,
         ),
         AdapterSpec(
             name="coop",
             summary="a prompt learned on a few labelled images per class",
-            code="ttt_bench_tpt.adapters:CoOp",
+            code="ttt_bench_tpt.methods.coop:CoOp",
             paper=COOP,
             needs=needs,
             presets=coop,
@@ -38,8 +38,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         ),
         AdapterSpec(
             name="cocoop",
-            summary="such a prompt, shifted by a network of the image",
-            code="ttt_bench_tpt.adapters:CoCoOp",
+            summary="a prompt learned on labelled images, shifted by a network of the image",
+            code="ttt_bench_tpt.methods.cocoop:CoCoOp",
             paper=COCOOP,
             needs=needs,
             presets=cocoop,
@@ -47,8 +47,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         ),
         AdapterSpec(
             name="tpt-coop",
-            summary="TPT from CoOp's prompt",
-            code="ttt_bench_tpt.adapters:TPTCoOp",
+            summary="TPT whose prompt starts from CoOp's",
+            code="ttt_bench_tpt.methods.tpt:TPTCoOp",
             paper=TPT,
             needs=needs,
             presets=coop,
@@ -56,8 +56,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         ),
         AdapterSpec(
             name="tpt-cocoop",
-            summary="TPT from CoCoOp's prompt for the image",
-            code="ttt_bench_tpt.adapters:TPTCoCoOp",
+            summary="TPT whose prompt starts from CoCoOp's for the image",
+            code="ttt_bench_tpt.methods.tpt:TPTCoCoOp",
             paper=TPT,
             needs=needs,
             presets=cocoop,
@@ -68,7 +68,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
 
 @hookimpl
 def ttt_bench_commands(cli: "click.Group") -> None:
-    """`ttt-bench tpt train-coop` and `train-cocoop`."""
+    """Add `ttt-bench tpt train-coop` and `train-cocoop`."""
     from ttt_bench_tpt.commands import tpt
 
     cli.add_command(tpt)

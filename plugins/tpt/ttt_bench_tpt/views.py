@@ -1,4 +1,4 @@
-"""The views of a test image: itself, and random crops of it."""
+"""The views of a test image: the image itself, and random crops of it, AugMix ones if asked."""
 
 import numpy as np
 import torch
@@ -7,27 +7,34 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import Compose, RandomHorizontalFlip, RandomResizedCrop
 
-from ttt_bench import Backbone, Sample, SampleRNG, Task
+from ttt_bench import Backbone, Sample, SampleRNG, Task, seeded
 
+# AugMix's values in TPT's official code.
 CHAINS = 3
-DEEPEST = 3
+MAX_DEPTH = 3
 SEVERITY = 1
 
 
 def make_views(
     task: Task, sample: Sample, rng: SampleRNG, count: int, augmix: bool
 ) -> Float[Tensor, "views 3 side side"]:
-    """View 0 is the plain image through the backbone's transform, the others are random.
+    """Return the views of a sample: the image as the backbone transforms it, then random ones.
 
-    Source: Shu et al. 2022, section 4.1; AugMix by Hendrycks et al. 2020.
+    Args:
+        task: its backbone transforms every view.
+        sample: the image.
+        rng: the sample's random generators.
+        count: how many views, the unaugmented one included.
+        augmix: whether the random views are AugMix ones.
+
+    Source: Shu et al. 2022, arXiv 2209.07511, section 4.1.
     """
     backbone = task.backbone
     crop = Compose([RandomResizedCrop(backbone.image_size), RandomHorizontalFlip()])
     generator = rng.numpy("augmix")
     views = [backbone.preprocess(sample.image)]
-    # torchvision draws from the global generator: lend it the sample's numbers, then give it back.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.torch("views").initial_seed())
+    # torchvision's transforms draw from the global generator.
+    with seeded(rng.torch("views").initial_seed()):
         for _ in range(count - 1):
             view = crop(sample.image)
             views.append(mix(view, backbone, generator) if augmix else backbone.preprocess(view))
@@ -37,23 +44,26 @@ def make_views(
 def mix(
     image: Image.Image, backbone: Backbone, rng: np.random.Generator
 ) -> Float[Tensor, "3 side side"]:
-    """AugMix: chains of 1 to 3 operations, mixed with each other, then with the image."""
+    """Mix chains of 1 to 3 random operations with each other, then with the image.
+
+    Source: AugMix (Hendrycks et al. 2020, arXiv 1912.02781, section 3).
+    """
     weights = rng.dirichlet([1.0] * CHAINS)
     blend = float(rng.beta(1.0, 1.0))
     plain = backbone.preprocess(image)
     mixed = torch.zeros_like(plain)
     for weight in weights:
-        changed = image
-        for _ in range(rng.integers(1, DEEPEST + 1)):
+        augmented = image
+        for _ in range(rng.integers(1, MAX_DEPTH + 1)):
             operation = OPERATIONS[rng.integers(len(OPERATIONS))]
-            changed = operation(changed, rng)
-        mixed += float(weight) * backbone.preprocess(changed)
+            augmented = operation(augmented, rng)
+        mixed += float(weight) * backbone.preprocess(augmented)
     return blend * plain + (1 - blend) * mixed
 
 
-def _level(rng: np.random.Generator, most: float | int) -> float:
-    """A strength up to a tenth of `most` at severity 1."""
-    return rng.uniform(0.1, SEVERITY) * most / 10
+def _level(rng: np.random.Generator, maximum: float | int) -> float:
+    """Draw a strength, at severity 1 up to a tenth of the maximum."""
+    return rng.uniform(0.1, SEVERITY) * maximum / 10
 
 
 def _signed(rng: np.random.Generator, value: float | int) -> float | int:
