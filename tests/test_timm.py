@@ -1,6 +1,7 @@
 """timm backbones, weights from a file, and the baseline that is nothing but the backbone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from timm.data.transforms_factory import create_transform
 
 from tests.records_equal import records_equal
 from tests.test_bad_input import one_line
-from ttt_bench import ClassSet, Task, UserError
+from ttt_bench import ClassSet, Task, UserError, seeded
+from ttt_bench.backbones import published_weights
 from ttt_bench.backbones.timm_classifier import TimmBackbone
 from ttt_bench.datasets import image_folder
 from ttt_bench.datasets.image_folder import ImageFolder
@@ -149,6 +151,7 @@ def test_names_and_weights_that_cannot_be_loaded(name, wanted, ttt, photos, monk
         raise OSError("no route\nto the hub")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
+    monkeypatch.setattr(published_weights, "answers", lambda address: True)
     monkeypatch.setattr(timm, "list_pretrained", lambda f: [f[:-1] + "r160_in1k"] * ("test" in f))
     one_line(ttt("run", "-m", "source", "-b", f"timm:{name}", *photos), *wanted)
 
@@ -170,6 +173,53 @@ def test_source_and_apm_run_whatever_the_batch(ttt, photos, records_of, weights:
     with torch.no_grad():
         logits = backbone.model(backbone.preprocess(dataset.open(5))[None])[0]
     np.testing.assert_allclose(source.logits[5], logits[list(INDICES)], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def ten_classes(tmp_path: Path) -> Path:
+    """Weights as a training script leaves them: of ten classes, wrapped, names with prefixes."""
+    with seeded(0):
+        model = timm.create_model("test_resnet", num_classes=10).eval()
+    state = {f"module.model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"epoch": 3, "model": state}, tmp_path / "ten.pth")
+    return tmp_path / "ten.pth"
+
+
+def test_a_head_of_ten_classes_runs_on_ten_classes(ttt, photos, ten_classes: Path, tmp_path: Path):
+    backbone = on_cpu("test_resnet", ten_classes)
+    assert backbone.num_classes == 10
+    pixels = torch.rand(2, 3, backbone.image_size, backbone.image_size)
+    with torch.no_grad():
+        logits = backbone.build_classifier(ClassSet(("",) * 10), [])(backbone.encode_image(pixels))
+        torch.testing.assert_close(logits, backbone.model(pixels))
+    for number in range(10):
+        shutil.copytree(tmp_path / "photos" / "cat", tmp_path / "ten" / f"class {number}")
+    run = ("run", "-m", "source", "-b", "timm:test_resnet", "--weights", ten_classes)
+    run += ("--device", "cpu", "--limit", 10)
+    for dataset in ("cifar10-c-mini", "imagefolder:ten"):
+        code, _, err = ttt(*run, "-d", dataset)
+        assert code == 0, err
+    one_line(ttt(*run, *photos), "head has 10 outputs, the dataset has 3 classes")
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_ema", "ema"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module._orig_mod."])
+def test_wrappers_and_prefixes_of_training_scripts(wrapper, prefix, weights: Path, tmp_path: Path):
+    state = torch.load(weights, weights_only=True)
+    renamed = {prefix + name: value for name, value in state.items()}
+    torch.save({wrapper: renamed, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth")
+    loaded = on_cpu("test_vit", tmp_path / "w.pth")
+    assert all(torch.equal(state[name], value) for name, value in loaded._timm.state_dict().items())
+    assert "weights_matched" not in loaded.card()
+
+
+def test_of_two_state_dicts_the_plain_one_is_taken_and_said(weights: Path, tmp_path: Path, capfd):
+    state = torch.load(weights, weights_only=True)
+    average = {name: value + 1 for name, value in state.items()}
+    torch.save({"model_ema": average, "model": state}, tmp_path / "w.pth")
+    loaded = on_cpu("test_vit", tmp_path / "w.pth")
+    assert torch.equal(loaded._timm.state_dict()["head.bias"], state["head.bias"])
+    assert "w.pth: holds model and model_ema; takes model" in capfd.readouterr().err
 
 
 def test_source_on_a_dual_encoder_is_zero_shot(run_json, records_of):

@@ -1,7 +1,8 @@
 """Dual encoders of open_clip: any architecture and pretrained tag, and the embedded tiny-clip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from ttt_bench.api.backbone import DualEncoder, PatchEncoder, Transform
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.patches import Resized
+from ttt_bench.backbones.published_weights import load_published
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
 
@@ -40,28 +42,19 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
         published = open_clip.get_pretrained_cfg(architecture, tag)
         # OpenAI's weights were trained with QuickGELU; open_clip only warns when it is missing.
         quick = published.get("quick_gelu", False)
-        try:
+        build = partial(_build, architecture, tag if weights is None else "", published)
+        # Some architectures have a tokenizer on the hub, needed beside a file of weights as well.
+        hub_id = (open_clip.get_model_config(architecture) or {})["text_cfg"].get(
+            "hf_tokenizer_name"
+        )
+        if weights is None:
+            hub_id, url = hub_id or published.get("hf_hub"), published.get("url")
+            model, tokenizer = load_published(f"open_clip:{argument}", hub_id, url, build)
+        elif hub_id:
+            model, tokenizer = load_published(f"open_clip:{argument}", hub_id, None, build)
+        else:
             with quiet():
-                if weights is None:
-                    model = open_clip.create_model(
-                        architecture,
-                        pretrained=tag,
-                        force_quick_gelu=quick,
-                        require_pretrained=True,
-                    )
-                else:
-                    model = open_clip.create_model(
-                        architecture,
-                        force_quick_gelu=quick,
-                        force_preprocess_cfg=published,
-                        pretrained_text=False,
-                    )
-                tokenizer = open_clip.get_tokenizer(architecture)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"open_clip:{argument}: the weights could not be loaded ({error}); "
-                "they are downloaded once, so run this with a network or copy open_clip's cache"
-            ) from error
+                model, tokenizer = build()
         if tag and quick != any(isinstance(module, QuickGELU) for module in model.modules()):
             raise UserError(
                 f"open_clip:{argument}: the model's activation is not that of its weights; take "
@@ -133,6 +126,30 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
                 for key, value in asdict(self.transform).items()
             },
         }
+
+
+def _build(architecture: str, tag: str, published: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+    """Build a model and its tokenizer by open_clip.
+
+    Args:
+        architecture: the model's name.
+        tag: names the published weights to load, "" to load none.
+        published: the configuration that was published with weights, for the activation and the
+            transform.
+    """
+    quick = published.get("quick_gelu", False)
+    if tag:
+        model = open_clip.create_model(
+            architecture, pretrained=tag, force_quick_gelu=quick, require_pretrained=True
+        )
+    else:
+        model = open_clip.create_model(
+            architecture,
+            force_quick_gelu=quick,
+            force_preprocess_cfg=dict(published),
+            pretrained_text=False,
+        )
+    return model, open_clip.get_tokenizer(architecture)
 
 
 class TinyClip(OpenClipBackbone):

@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench.api.backbone import Classifier, FeatureClassifier, PatchEncoder, Transform
 from ttt_bench.api.class_set import ClassSet
-from ttt_bench.api.errors import UserError, first_line, unknown
+from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.backbones.patches import Resized
-from ttt_bench.backbones.quiet import quiet
-from ttt_bench.backbones.weights_file import load_weights
+from ttt_bench.backbones.published_weights import load_published
+from ttt_bench.backbones.weights_file import fill, head_outputs, read_state_dict
 
 ACTIVATIONS = tuple(
     getattr(nn, name)
@@ -29,7 +30,8 @@ class TimmBackbone(Classifier, PatchEncoder):
     """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
 
     The image feature is the model's pooled feature before its classifier. Weights are downloaded by
-    timm and kept in float32.
+    timm and kept in float32. A file of weights may have a head of any number of classes; its
+    outputs are taken to be in the order of the dataset's classes.
     """
 
     takes_weights = True
@@ -37,15 +39,17 @@ class TimmBackbone(Classifier, PatchEncoder):
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self.name = f"timm:{argument}"
         _check_name(argument, weights is not None)
-        try:
-            with quiet():
-                model = timm.create_model(argument, pretrained=weights is None)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{self.name}: the weights could not be loaded ({first_line(error)}); they are "
-                "downloaded once, so run this with a network, or give a file with --weights"
-            ) from error
-        self._matched = load_weights(model, weights) if weights else {}
+        if weights is None:
+            published = get_pretrained_cfg(argument)
+            model = load_published(
+                self.name,
+                published.hf_hub_id if published else None,
+                str(published.url) if published else None,
+                lambda: timm.create_model(argument, pretrained=True),
+            )
+            self._matched = {}
+        else:
+            model, self._matched = _build_for(argument, weights)
         self.model = model.to(device).eval().requires_grad_(False)
         self._timm = cast(Any, self.model)
         self.device = device
@@ -124,6 +128,20 @@ class TimmBackbone(Classifier, PatchEncoder):
                 for key, value in self.transform.items()
             },
         }
+
+
+def _build_for(name: str, weights: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Build a model with the head that a file of weights has, and fill it.
+
+    Returns:
+        The model, and what `fill` adds to the protocol card.
+    """
+    state, model = read_state_dict(weights), timm.create_model(name)
+    head = cast(Any, model).pretrained_cfg.get("classifier")
+    outputs = head_outputs(state, model, head) if isinstance(head, str) else None
+    if outputs not in (None, cast(Any, model).num_classes):
+        model = timm.create_model(name, num_classes=outputs)
+    return model, fill(model, state, weights)
 
 
 def _check_name(name: str, has_file: bool) -> None:

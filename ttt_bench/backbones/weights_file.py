@@ -1,4 +1,4 @@
-"""A local file of weights in the place of the published ones."""
+"""A local file of weights, loaded in place of the published ones."""
 
 import sys
 from collections.abc import Mapping
@@ -9,72 +9,133 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from ttt_bench.api.errors import UserError
-from ttt_bench.toolkit.checkpoints import read_checkpoint
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.toolkit.checkpoints import LARGEST_CHECKPOINT, read_checkpoint
+from ttt_bench.toolkit.regular_files import require_regular
 
 SAFETENSORS = ".safetensors"
+# Names under which training scripts save a state dict, in the order in which one is taken.
+WRAPPERS = ("state_dict", "model", "model_ema", "ema")
+# Prefixes that data parallelism, Lightning and `torch.compile` leave on every name.
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+State = Mapping[str, Tensor]
+
+
+def read_state_dict(path: Path) -> State:
+    """Return the state dict in a file, in the file's order.
+
+    Args:
+        path: in the safetensors format, or written by `torch.save`: a state dict, alone or under
+            one of `WRAPPERS`.
+
+    Raises:
+        UserError: there is no such file, or it holds no state dict.
+    """
+    content = _read_safetensors(path) if path.suffix == SAFETENSORS else read_checkpoint(path)
+    while isinstance(content, Mapping):
+        wrapped = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not wrapped:
+            break
+        if len(wrapped) > 1:
+            print(f"{path}: holds {' and '.join(wrapped)}; takes {wrapped[0]}", file=sys.stderr)
+        content = content[wrapped[0]]
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path}: holds no state dict (names with their tensors); give one")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(f"{path}: its entry {name!r} is no tensor; give a plain state dict")
+    return content
+
+
+def head_outputs(state: State, model: nn.Module, head: str) -> int | None:
+    """Return how many classes the head in a state dict has, None if it shows no such head.
+
+    Args:
+        state: the state dict, in the file's order.
+        model: a model of the same architecture, with a head of any number of classes.
+        head: the name of the head's module.
+    """
+    expected = model.state_dict()
+    state = _without_prefixes(state, expected)
+    name = f"{head}.weight"
+    if name not in expected:
+        return None
+    weight = state.get(name)
+    if weight is None and len(state) == len(expected):
+        weight = list(state.values())[list(expected).index(name)]
+    if weight is None or weight.shape[1:] != expected[name].shape[1:]:
+        return None
+    return len(weight)
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
-    """Fill a model with the weights of a file that fits it exactly.
+    """Fill a model with the weights of a file that fits it exactly; see `fill`."""
+    return fill(model, read_state_dict(path), path)
 
-    The file is in the safetensors format, or written by `torch.save`: a state dict, alone or under
-    `state_dict` or `model`. Where its names are not the model's, but its entries have the shapes of
-    the model's in the same order, they are matched by order, and standard error says so.
+
+def fill(model: nn.Module, state: State, path: Path) -> dict[str, str]:
+    """Fill a model with a state dict that fits it exactly.
+
+    Where the names in a file of `torch.save` are not the model's, but its entries have the shapes
+    of the model's in the same order, they are matched by order, and standard error says so.
+
+    Args:
+        model: the model.
+        state: the state dict, as `read_state_dict` returned it.
+        path: its file, for messages.
 
     Returns:
-        What the protocol card adds: `weights_matched` where the match was by order.
+        Fields for the protocol card: `weights_matched` where the match was by order.
 
     Raises:
-        UserError: there is no such file, it holds no state dict, or not this model's; the message
-            names the first entry that does not fit.
+        UserError: the state dict does not fit; the message names the first such entry.
     """
-    found, wanted = _read(path), model.state_dict()
-    if found.keys() == wanted.keys():
-        found = {name: found[name] for name in wanted}
-    nothing = ("nothing", None)
-    pairs = zip_longest(found.items(), wanted.items(), fillvalue=nothing)
-    for place, ((name, value), (own, target)) in enumerate(pairs, 1):
-        # The order of a safetensors file is not the model's, so there only names count; and a name
-        # that the model knows must stand where the model has it.
-        misplaced = name != own and (path.suffix == SAFETENSORS or name in wanted)
+    expected = model.state_dict()
+    state = _without_prefixes(state, expected)
+    if state.keys() == expected.keys():
+        state = {name: state[name] for name in expected}
+    pairs = zip_longest(state.items(), expected.items(), fillvalue=("nothing", None))
+    for number, ((name, value), (model_name, target)) in enumerate(pairs, 1):
+        # A safetensors file has no order of its own, so only names count there. A name that the
+        # model knows must stand where the model has it.
+        misplaced = name != model_name and (path.suffix == SAFETENSORS or name in expected)
         if value is None or target is None or value.shape != target.shape or misplaced:
             raise UserError(
-                f"{path} does not fit the model: its entry {place} is {_describe(name, value)}, "
-                f"the model's is {_describe(own, target)}; give weights of this architecture"
+                f"{path} does not fit the model: its entry {number} is {_described(name, value)}, "
+                f"the model's is {_described(model_name, target)}; give weights of this "
+                "architecture"
             )
-    model.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
-    if list(found) == list(wanted):
+    model.load_state_dict(dict(zip(expected, state.values(), strict=True)))
+    if list(state) == list(expected):
         return {}
     print(
-        f"{path}: its {len(found)} entries have other names than the model's, and the same shapes "
+        f"{path}: its {len(state)} entries have other names than the model's, and the same shapes "
         "in the same order; matched by order",
         file=sys.stderr,
     )
     return {"weights_matched": "by order"}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The file's entries, in its order, without the prefix that training in parallel adds."""
-    state = _read_safetensors(path) if path.suffix == SAFETENSORS else read_checkpoint(path)
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not state:
-        raise UserError(f"{path}: holds no state dict (names with their tensors); give one")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{path}: its entry {name!r} is no tensor; give a plain state dict")
-    prefix = "module." if all(name.startswith("module.") for name in state) else ""
-    return {name.removeprefix(prefix): value for name, value in state.items()}
+def _without_prefixes(state: State, expected: State) -> State:
+    """Return a state dict without the prefixes that all its names share and the model's lack."""
+    while state.keys() != expected.keys():
+        shared = [p for p in PREFIXES if all(name.startswith(p) for name in state)]
+        if not shared:
+            break
+        state = {name.removeprefix(shared[0]): value for name, value in state.items()}
+    return state
 
 
 def _read_safetensors(path: Path) -> Any:
+    require_regular(path, LARGEST_CHECKPOINT)
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not readable as safetensors ({error}); give another") from error
+        raise UserError(
+            f"{path}: not readable as safetensors ({first_line(error)}); give another"
+        ) from error
 
 
-def _describe(name: str, value: Tensor | None) -> str:
+def _described(name: str, value: Tensor | None) -> str:
     return name if value is None else f"{name} {list(value.shape)}"

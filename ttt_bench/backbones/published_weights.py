@@ -1,0 +1,89 @@
+"""Published weights: from the cache of the model library, or from the network if it answers."""
+
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from huggingface_hub import constants as hub
+
+from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.backbones.quiet import quiet
+
+# Seconds in which a host has to answer. Model libraries wait for minutes, and try again.
+SECONDS = 4.0
+
+BuiltT = TypeVar("BuiltT")
+
+
+def load_published(
+    name: str, hub_id: str | None, url: str | None, build: Callable[[], BuiltT]
+) -> BuiltT:
+    """Build a model with its published weights.
+
+    Args:
+        name: the backbone's name, for messages.
+        hub_id: the model's name on the Hugging Face hub, None or "" if it is elsewhere.
+        url: the address of the weights if they are not on the hub.
+        build: builds the model by its library, which keeps downloaded weights in a cache.
+
+    Raises:
+        UserError: the weights are not in the cache and cannot be downloaded.
+    """
+    address = hub.ENDPOINT if hub_id else url or ""
+    reachable = answers(address)
+    try:
+        with quiet():
+            if reachable:
+                return build()
+            with no_network():
+                return build()
+    # Model libraries and their HTTP clients fail in many ways.
+    except Exception as error:
+        host = urlsplit(address).netloc or address
+        reason = first_line(error) if reachable else f"{host} does not answer"
+        raise UserError(
+            f"{name}: the weights could not be loaded ({reason}); they are downloaded once, so run "
+            "this with a network, or give a file with --weights"
+        ) from error
+
+
+def answers(address: str) -> bool:
+    """Say whether a host answers an HTTP request within `SECONDS`, be it with an error."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            urllib.request.urlopen(request, timeout=SECONDS).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except (OSError, ValueError, HTTPException):
+            return
+        answered.append(True)
+
+    # Looking up a host's name takes no timeout, so the wait for the thread has one.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return bool(answered)
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Let every connection fail at once inside the `with` block."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("there is no network")
+
+    before = hub.HF_HUB_OFFLINE, socket.getaddrinfo
+    hub.HF_HUB_OFFLINE, socket.getaddrinfo = True, refuse
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE, socket.getaddrinfo = before
