@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,13 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
         UserError: there is no finished run, or one is damaged.
     """
     folders, without_manifest = _find_folders(paths)
+    # Parsing, checksums and metrics mostly run outside of Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        results = list(threads.map(_read_if_finished, folders))
+    finished = [run for run, _, _ in results if run is not None]
+    unfinished = [error for _, error, _ in results if error is not None]
     # A dictionary keeps the order and drops repetitions: a metric fails on every run alike.
-    messages: dict[str, None] = {}
-    finished: list[FinishedRun] = []
-    unfinished: list[UnfinishedRunError] = []
-    for folder in folders:
-        try:
-            finished.append(_read(RunFolder(folder), messages.setdefault))
-        except UnfinishedRunError as error:
-            unfinished.append(error)
+    messages = dict.fromkeys(message for _, _, messages in results for message in messages)
     if not finished:
         raise unfinished[0] if unfinished else UserError(_no_manifest(without_manifest[0]))
     for error in unfinished:
@@ -102,6 +101,17 @@ def _no_manifest(folder: Path) -> str:
         f"{folder} holds the chunks of a run whose manifest.json is missing; restore it, or remove "
         "the folder and run again"
     )
+
+
+def _read_if_finished(
+    path: Path,
+) -> tuple[FinishedRun | None, UnfinishedRunError | None, list[str]]:
+    """Read a run; return it, or the reason why it is unfinished, and the warnings of metrics."""
+    warnings: list[str] = []
+    try:
+        return _read(RunFolder(path), warnings.append), None, warnings
+    except UnfinishedRunError as error:
+        return None, error, warnings
 
 
 def _read(folder: RunFolder, warn: Callable[[str], object]) -> FinishedRun:

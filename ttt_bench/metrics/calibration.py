@@ -1,7 +1,6 @@
 """Calibration: how well probabilities, the softmax of the logits, match frequencies."""
 
 import numpy as np
-from scipy.special import log_softmax
 
 from ttt_bench.api.records import Records
 from ttt_bench.metrics.accuracy import percent
@@ -43,12 +42,22 @@ def reliability(records: Records) -> list[tuple[float, float, float]]:
 
 def nll(records: Records) -> float:
     """Return the mean negative log likelihood of the labels, in nats."""
-    log_p = log_softmax(records.logits.astype(np.float64), axis=1)
-    return float(-log_p[np.arange(len(records)), records.label].mean())
+    shifted = _shifted(records.logits)
+    of_label = shifted[np.arange(len(records)), records.label]
+    return float((np.log(np.exp(shifted, out=shifted).sum(axis=1)) - of_label).mean())
 
 
 def brier(records: Records) -> float:
     """Return the mean squared distance of probabilities from labels, 0 to 2 (Brier 1950)."""
-    p = np.exp(log_softmax(records.logits.astype(np.float64), axis=1))
+    p = _shifted(records.logits)
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
     p[np.arange(len(records)), records.label] -= 1
-    return float(np.square(p).sum(axis=1).mean())
+    return float(np.einsum("nc,nc->n", p, p).mean())
+
+
+def _shifted(logits: np.ndarray) -> np.ndarray:
+    """Return a copy in float64 whose rows have the maximum 0, so that `exp` cannot overflow."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return shifted
