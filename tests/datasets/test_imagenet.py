@@ -243,6 +243,9 @@ def test_a_selection(below: str, tmp_path: Path):
     assert not dataset.expected_counts()
     relative = ImageNet("mine", tmp_path)
     assert relative.card() == dataset.card()
+    assert relative.identity == dataset.identity
+    assert "mine" not in dataset.identity
+    assert relative.sample_id(3) == dataset.sample_id(3)
     fill(tmp_path / "mine" / below, ["cats"], ["a.jpg"])
     with pytest.raises(UserError, match="cats is none of its 1000 class folders"):
         ImageNet(str(tmp_path / "mine"), None)

@@ -238,6 +238,24 @@ def test_generated_is_never_taken_for_official(generated: ImageNetC):
     assert generated.path(0).name == "image.png"
 
 
+def test_clean_images_are_known_by_content_not_by_path(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(corruptions, "generator_version", lambda: "1")
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    for folder in (tmp_path / "mine", copy):
+        (folder / SYNSETS[0]).mkdir(parents=True)
+        photograph(0).save(folder / SYNSETS[0] / "image.png")
+    datasets = [
+        ImageNetC(f"@3:generated={path}", tmp_path) for path in ("mine", tmp_path / "mine", copy)
+    ]
+    assert len({dataset.name for dataset in datasets}) == 3
+    (identity,) = {dataset.identity for dataset in datasets}
+    assert identity.startswith("imagenet-c:@3:generated=")
+    assert len({dataset.sample_id(7) for dataset in datasets}) == 1
+    assert len({str(dataset.card()) for dataset in datasets}) == 1
+
+
 def test_generated_from_where_imagenet_is(tmp_path: Path):
     pytest.importorskip("imagecorruptions")
     with pytest.raises(UserError, match="imagenet: no folder imagenet or ImageNet"):

@@ -16,11 +16,14 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import OnDisk, find_folder
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.facts import cifar as facts
+from ttt_bench.toolkit.regular_files import require_regular
 
 # Images in each of CIFAR-10's six files, and of each severity in CIFAR-10-C's.
 BATCH = 10_000
 # One of so many images of CIFAR-10-C enters the revision with its pixels; all have 2.3 GB.
 REVISION_EVERY = 100
+# Bytes; CIFAR-10-C's files have 154 million.
+LARGEST_FILE = 1 << 30
 
 
 class Cifar10(OnDisk):
@@ -162,6 +165,8 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: the file is missing, damaged, or holds something else.
     """
+    if path.exists():
+        require_regular(path, LARGEST_FILE)
     try:
         if path.suffix == ".bin":
             rows = np.fromfile(path, np.uint8).reshape(BATCH, 1 + 3 * 32 * 32)
@@ -199,6 +204,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if path.exists():
+        require_regular(path, LARGEST_FILE)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

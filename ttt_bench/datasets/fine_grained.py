@@ -7,7 +7,9 @@ from typing_extensions import override
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.datasets.facts import fine_grained as facts
+from ttt_bench.datasets.image_files import LARGEST_LIST
 from ttt_bench.datasets.published_split import PublishedSplit, Row, Split, ZhouSplit
+from ttt_bench.toolkit.regular_files import require_regular
 
 
 class Flowers102(ZhouSplit):
@@ -101,6 +103,7 @@ class FgvcAircraft(PublishedSplit):
                 f"{self.root}: no {name} in it or in its folder data; `ttt-bench data status "
                 f"{self.name}` says how to get it"
             )
+        require_regular(file, LARGEST_LIST)
         try:
             lines = file.read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:

@@ -1,9 +1,11 @@
-"""The files of a folder that are images, by their names."""
+"""The files of a dataset's folder: which are images, and how large a list of them may be."""
 
 import os
 
 from ttt_bench.api.errors import UserError
 
+# Bytes of a list of images or class names; the largest published one has 10 MB.
+LARGEST_LIST = 1 << 28
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 NETPBM = {".ppm", ".pgm", ".pbm", ".pnm"}
 SUFFIXES = frozenset({".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"} | JPEG | NETPBM)

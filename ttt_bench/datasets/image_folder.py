@@ -11,7 +11,8 @@ from ttt_bench.api.dataset import Dataset, Entry, is_text
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image
 from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
-from ttt_bench.datasets.image_files import is_image
+from ttt_bench.datasets.image_files import LARGEST_LIST, is_image
+from ttt_bench.toolkit.regular_files import require_regular
 
 NAMES_FILE = "classnames.txt"
 
@@ -61,6 +62,7 @@ class ImageFolder(Dataset):
         file = self.root / NAMES_FILE
         if not file.exists():
             return tuple(folder.replace("_", " ") for folder in class_folders)
+        require_regular(file, LARGEST_LIST)
         try:
             lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines()]
         except (OSError, ValueError) as error:

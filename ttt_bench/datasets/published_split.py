@@ -22,6 +22,8 @@ from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.on_disk import OnDisk, find_folder, open_image
 from ttt_bench.datasets.facts.fine_grained import INSTRUCTIONS
 from ttt_bench.datasets.facts.rows import SplitSpec
+from ttt_bench.datasets.image_files import LARGEST_LIST
+from ttt_bench.toolkit.regular_files import require_regular
 
 Row = tuple[str, int]
 ALL = "all classes"
@@ -168,6 +170,7 @@ class ZhouSplit(PublishedSplit):
                 f"{self.root}: no {file.name}; take it from the link in {INSTRUCTIONS} and put it "
                 "there"
             )
+        require_regular(file, LARGEST_LIST)
         try:
             content = json.loads(file.read_text("utf-8"))
             parts = {part: [tuple(row) for row in content[part]] for part in _PARTS}
