@@ -83,6 +83,7 @@ def test_settings_and_samples_reach_the_method(ttt):
     [
         (("amp",), ["method 'amp'", "apm"]),
         (("apm", "--only", "aba"), ["check 'aba'", "check_a_b_a"]),
+        (("apm", "--only", "check_samples_kept"), ["not asked of methods of kind sample"]),
         (("apm", "--samples", "2"), ["2", "3"]),
         (("apm", "--set", "step=3"), ["'step'", "steps"]),
         (("apm", "--set", "steps"), ["KEY=VALUE"]),

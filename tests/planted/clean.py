@@ -1,5 +1,7 @@
 """Methods without a fault, the first with everything that the faults are planted in."""
 
+import copy
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -129,3 +131,79 @@ class AsksForAnotherSizeLate(Adapter):
 
 def is_bright(image):
     return sum(image.resize((1, 1)).getpixel((0, 0))) > 330
+
+
+class BatchedConfig(AdapterConfig):
+    batch_size: int = Field(16, ge=1)
+
+
+class BatchCentred(Adapter[BatchedConfig]):
+    """Subtracts half of the batch's mean feature, and forgets the batch."""
+
+    Config = BatchedConfig
+
+    def features(self, samples):
+        return self.task.encode_image(samples)
+
+    def centre(self, features):
+        return features - 0.5 * features.mean(dim=0)
+
+    def adapt(self, samples, rngs):
+        return [Prediction(self.task.logits(f)) for f in self.centre(self.features(samples))]
+
+
+class RunningCentre(Adapter[BatchedConfig]):
+    """Subtracts half of the mean feature of the stream so far."""
+
+    Config = BatchedConfig
+
+    def setup(self, task):
+        super().setup(task)
+        self.begin()
+
+    def begin(self):
+        self.count = 0
+        self.sum = torch.zeros(self.task.backbone.feature_dim, device=self.task.device)
+
+    def adapt(self, samples, rngs):
+        features = self.task.encode_image(samples)
+        self.count += len(features)
+        self.sum += features.sum(dim=0)
+        return [Prediction(self.task.logits(f - 0.5 * self.sum / self.count)) for f in features]
+
+
+class BoundedMemory(Adapter[BatchedConfig]):
+    """Subtracts half of the mean of the last four features."""
+
+    Config = BatchedConfig
+    capacity = 4
+
+    def setup(self, task):
+        super().setup(task)
+        self.memory = []
+
+    def samples_kept(self):
+        return self.capacity
+
+    def adapt(self, samples, rngs):
+        features = self.task.encode_image(samples)
+        self.memory += [feature.clone() for feature in features]
+        self.forget()
+        mean = torch.stack(self.memory[-self.capacity :]).mean(dim=0)
+        return [Prediction(self.task.logits(feature - 0.5 * mean)) for feature in features]
+
+    def forget(self):
+        del self.memory[: -self.capacity]
+
+
+class NormalizesByTheBatch(BatchCentred):
+    """Runs a copy of the network in training mode, whose normalization uses the batch."""
+
+    def setup(self, task):
+        super().setup(task)
+        self.start = copy.deepcopy(task.backbone.model)
+
+    def features(self, samples):
+        network = copy.deepcopy(self.start).train()
+        with torch.no_grad():
+            return network.encode_image(self.task.pixels(samples))

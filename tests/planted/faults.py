@@ -49,6 +49,10 @@ def fault(code: str, check: str, *also: str, finds: str = "", kind: Kind = "samp
 CLEAN: dict[str, Kind] = {
     "clean.Fitted": "sample",
     "clean.AsksForAnotherSizeLate": "sample",
+    "clean.BatchCentred": "batch",
+    "clean.NormalizesByTheBatch": "batch",
+    "clean.RunningCentre": "stream",
+    "clean.BoundedMemory": "stream",
 }
 FAULTS = [
     fault(
@@ -200,6 +204,56 @@ FAULTS = [
     fault("outputs.Standardizes", "check_black_image"),
     fault("outputs.Halves", "check_one_pixel_image"),
     fault("outputs.Margin", "check_single_class"),
+    fault(
+        "streams.LeavesItsSumOnTheTask",
+        "check_fresh_setup",
+        finds="after another stream and a new setup, against alone: differs in logits by up to",
+        kind="stream",
+    ),
+    fault(
+        "streams.CountsBatchesOnTheClass",
+        "check_nothing_outside_setup",
+        finds="CountsBatchesOnTheClass.batches was",
+        kind="stream",
+    ),
+    fault(
+        "streams.MovesBatchStatistics",
+        "check_batch_statistics_restored",
+        "check_backbone_untouched",
+        finds="backbone.batch_norm.running_mean has changed (norm 0, now",
+        kind="batch",
+    ),
+    fault(
+        "streams.KeepsMoreThanItDeclares",
+        "check_samples_kept",
+        finds="samples_kept declares 4 samples and 6 came before",
+        kind="stream",
+    ),
+    fault(
+        "streams.KeepsTextOfEverySample",
+        "check_samples_kept",
+        finds="more objects after every batch",
+        kind="stream",
+    ),
+    fault(
+        "streams.NeedsTwoSamples",
+        "check_ragged_batch",
+        finds="adapt raises ValueError: Expected more than 1 value",
+        kind="batch",
+    ),
+    fault(
+        "streams.PadsWithTheLastBatch",
+        "check_ragged_batch",
+        "check_attributes_restored",
+        finds="after a full one, against alone: differs in logits by up to",
+        kind="batch",
+    ),
+    fault(
+        "streams.DividesByTheSpread",
+        "check_odd_inputs_in_a_batch",
+        finds="a batch with two equal images: sample 1 of it: logits is not finite",
+        kind="batch",
+    ),
 ]
 
 

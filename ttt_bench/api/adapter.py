@@ -51,3 +51,12 @@ class Adapter(ABC, Generic[ConfigT]):
                 batch of the configuration's `batch_size`, the last one of a stream perhaps smaller.
             rngs: the random generators of each sample.
         """
+
+    def samples_kept(self) -> int:
+        """Return the largest number of samples that a method of kind `stream` keeps anything of.
+
+        A memory bank of 64 features, or a cache of 3 for each class, declares its size here; sums
+        and averages keep no sample. The conformance kit checks, after `setup`, that the method's
+        memory stops growing at this number.
+        """
+        return 0

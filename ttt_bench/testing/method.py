@@ -20,12 +20,12 @@ from ttt_bench.features.task import CachingTask
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.run import validate
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy, failing
-from ttt_bench.testing.sequence import Batch, SequenceRun, batch_name, state_of
+from ttt_bench.testing.sequence import Batch, SequenceRun, batch_name, snapshot_classes, state_of
 from ttt_bench.testing.snapshot import global_state
 from ttt_bench.testing.snapshot.tree import Node, diff, take_snapshot
 
 FEWEST_SAMPLES = 3
-# Samples in a batch of a method of kind `batch` or `stream`, unless the user sets it.
+# Samples in a batch of a method of kind `batch` or `stream`, unless the user sets another number.
 BATCH_SIZE = 2
 # Any number; a method that seeds a global generator is unlikely to choose it.
 GLOBAL_SEED = 902174
@@ -43,6 +43,7 @@ class MethodUnderTest:
         dataset: where the samples are from.
         indices: the dataset's entries that are the samples.
         batches: the positions of the samples in each batch, in the order of the forward pass.
+        pristine_classes: the data of the method's classes and modules before it ran.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class MethodUnderTest:
         self.batches = self._make_batches()
         self.backbone = self._load_backbone()
         self._pristine = self._snapshot_backbone()
+        self.pristine_classes = snapshot_classes(self.spec.load())
 
     @property
     def samples(self) -> list[Sample]:
@@ -222,7 +224,7 @@ class MethodUnderTest:
         count = len(self.indices)
         size = 1
         if self.spec.kind != "sample":
-            size = min(int(self.config["batch_size"]), BATCH_SIZE)
+            size = min(int(self.config["batch_size"]), count - 1)
         starts = range(0, count, size)
         return [tuple((start + k) % count for k in range(size)) for start in starts]
 

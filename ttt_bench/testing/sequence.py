@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from ttt_bench.api.adapter import Adapter
 from ttt_bench.api.sample import Prediction
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy
 from ttt_bench.testing.snapshot.children import Kind, class_state
@@ -80,6 +81,12 @@ def state_of(fresh: FreshAdapter) -> Node:
         "task": (fresh.task, "attribute"),
         "adapter": (fresh.adapter, "attribute"),
     }
-    for name, value in class_state(fresh.adapter).items():
+    for name, value in class_state(type(fresh.adapter)).items():
         roots[name] = value, "attribute"
     return take_snapshot(roots)
+
+
+def snapshot_classes(adapter_type: type[Adapter[Any]]) -> Node:
+    """Take a snapshot of the data of a method's classes and modules alone."""
+    state = class_state(adapter_type)
+    return take_snapshot({name: (value, "attribute") for name, value in state.items()})

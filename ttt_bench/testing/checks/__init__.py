@@ -10,6 +10,7 @@ from ttt_bench.testing.checks import (
     predictions,
     randomness,
     reset,
+    streams,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "predictions",
     "randomness",
     "reset",
+    "streams",
 ]

@@ -1,5 +1,7 @@
 """The memory of a method does not grow with the number of samples."""
 
+import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -7,7 +9,13 @@ from ttt_bench.testing.declaration import FORGETTING, check
 from ttt_bench.testing.outcome import CheckFailed, Finding
 
 if TYPE_CHECKING:
+    from ttt_bench.api.sample import Sample
     from ttt_bench.testing.method import MethodUnderTest
+
+# A stream of more samples takes too long.
+MOST_SAMPLES = 512
+# Batches after which memory is measured once it may not grow any more.
+MEASURED = 4
 
 
 @check(order=25, kinds=FORGETTING)
@@ -29,12 +37,55 @@ def check_memory_bounded(method: "MethodUnderTest") -> Finding:
     return Finding(f"{objects[-1]:,} objects, {live[-1]:,} bytes of tensors made and kept")
 
 
+@check(order=26, kinds={"stream"})
+def check_samples_kept(method: "MethodUnderTest") -> Finding:
+    """Check that memory stops growing at the number of samples that the method declares."""
+    from ttt_bench.testing.attempt import failing
+    from ttt_bench.testing.sequence import state_of
+    from ttt_bench.testing.snapshot.tree import count_objects
+
+    fresh, size = method.fresh_adapter(), len(method.batches[0])
+    with failing("samples_kept raises"):
+        declared = fresh.adapter.samples_kept()
+    if declared > MOST_SAMPLES:
+        return Finding(
+            f"keeps up to {declared:,} samples, more than the {MOST_SAMPLES:,} that are given "
+            "here; choose a smaller memory with --set",
+            "skipped",
+        )
+    # The first batch may fill caches that are no memory of samples.
+    filling = 1 + math.ceil(declared / size)
+    objects = []
+    for number, samples in enumerate(unlike_batches(method, filling + MEASURED)):
+        fresh.predict(samples)
+        if number >= filling:
+            objects.append(count_objects(state_of(fresh), without="backbone"))
+    live = live_bytes(method, filling + MEASURED)[filling:]
+    for what, sizes in (("objects", objects), ("bytes of tensors", live)):
+        if grows(sizes):
+            raise CheckFailed(
+                f"holds more {what} after every batch ({listed(sizes)}), though samples_kept "
+                f"declares {declared} samples and {filling * size} came before"
+            )
+    return Finding(f"no growth after {filling * size} samples; samples_kept declares {declared}")
+
+
+def unlike_batches(method: "MethodUnderTest", count: int) -> "Iterator[list[Sample]]":
+    """Yield batches; samples that come again have other ids, as in a stream of other samples."""
+    from ttt_bench.api.sample import Sample
+
+    for number in range(count):
+        turn, place = divmod(number, len(method.batches))
+        samples = method.batch(method.batches[place])
+        yield [Sample(f"{s.id} {turn}", s.image) for s in samples] if turn else samples
+
+
 def live_bytes(method: "MethodUnderTest", batches: int) -> list[int]:
     """Return the bytes of tensors that a fresh adapter has made and kept after each batch.
 
     Args:
         method: the method.
-        batches: how many batches; after the last one the first comes again.
+        batches: how many batches to give it.
     """
     import gc
 
@@ -45,8 +96,8 @@ def live_bytes(method: "MethodUnderTest", batches: int) -> list[int]:
     gc.freeze()
     try:
         with LiveTensors() as tensors:
-            for number in range(batches):
-                fresh.predict(method.batch(method.batches[number % len(method.batches)]))
+            for samples in unlike_batches(method, batches):
+                fresh.predict(samples)
                 gc.collect()
                 live.append(tensors.bytes)
     finally:

@@ -98,7 +98,8 @@ def _restored(method: "MethodUnderTest", kind: "Kind") -> Finding:
         # A cache may be filled by the first batch, but must not tell which one that was.
         for change in diff(method.reverse_pass.states[1], run.states[1]):
             if change.kind == kind:
-                raise CheckFailed(f"{change.path} depends on which sample came first")
+                became = change.text.removeprefix(change.path)
+                raise CheckFailed(f"{change.path} depends on which sample came first: it{became}")
     kept = count_leaves(run.states[-1], kind)
     batches = f"around {len(run.batches)} batches"
     return Finding(f"{kept:,} values the same {batches}" if kept else f"none is kept {batches}")

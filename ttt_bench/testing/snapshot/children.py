@@ -75,10 +75,10 @@ def children(value: Any, kind: Kind) -> Iterator[Part]:
             yield name, item, kind
 
 
-def class_state(adapter: Adapter[Any]) -> dict[str, Any]:
+def class_state(adapter_type: type[Adapter[Any]]) -> dict[str, Any]:
     """Return the data of a method's classes and modules, and the classes' functions, by name."""
     state: dict[str, Any] = {}
-    for kind in type(adapter).__mro__:
+    for kind in adapter_type.__mro__:
         if kind is Adapter or not issubclass(kind, Adapter):
             continue
         module = vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {}
