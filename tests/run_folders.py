@@ -14,19 +14,20 @@ IDS = [f"{number:016x}" for number in range(N)]
 PROTOCOL: dict[str, Any] = {
     "dataset": "imagefolder:nowhere", "revision": "0", "corruption_source": None,
     "samples": samples_digest(IDS), "n": N, "class_names": ["cat", "dog", "eel"], "limit": None,
-    "seed": 0, "scoring_rule": "top-1",
+    "seed": 0, "scoring_rule": "top-1", "skipped": [],
 }  # fmt: skip
 METHOD: dict[str, Any] = {
     "method": "apm", "plugin": {"distribution": "d", "version": "1"}, "config": {"steps": 2},
     "backbone": "tiny-clip", "weights": "0", "dtype": "float32", "transform": {"size": 32},
     "prompt": "a photo of a {}.", "templates": ["{}"], "labelled_data": None, "kind": "sample",
-    "known_failures": {},
+    "known_failures": {}, "chunks": 1, "code": {},
 }  # fmt: skip
 ABOUT: dict[str, Any] = {
-    "chunks": 1, "samples": N, "started": "2027-01-01T00:00:00+00:00",
+    "samples": N, "started": "2027-01-01T00:00:00+00:00",
     "worker": {"method": "apm", "config": {"steps": 2}, "dataset": "imagefolder:nowhere",
                "backbone": "tiny-clip", "data_root": None, "seed": 0},
     "environment": {"python": "3.11", "packages": {"torch": "2"}},
+    "harness": {"version": "0.1.0", "code": "0"}, "code_files": {},
 }  # fmt: skip
 FLOPS = {"forward": 1.0, "backward": 0.0}
 COST: dict[str, Any] = {
@@ -49,6 +50,7 @@ def write_run(
         rng.random(N).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
     )  # fmt: skip
     (path / "manifest.json").unlink(missing_ok=True)
-    folder.begin(Card(protocol, method), about)
-    folder.write_chunk(0, records)
-    folder.write_json("cost.json", cost)
+    card = Card(protocol, method)
+    folder.begin(card, about)
+    folder.write_chunk(0, records, card.key)
+    folder.write_json("cost.json", cost, card.key)

@@ -161,16 +161,23 @@ def test_a_chunk_whose_values_were_edited(ttt, finished):
 
 def test_chunk_of_another_place(ttt, finished):
     finished.chunk_path(1).write_bytes(finished.chunk_path(0).read_bytes())
-    one_line(ttt("compare", "r"), "not of the samples")
+    one_line(ttt("compare", "r"), "000001.parquet", "another chunk")
     assert_mends(ttt, finished, "000001.parquet")
 
 
 @pytest.mark.parametrize("text", ["", '{"card": ', "[]", "{}"])
 def test_truncated_manifest(ttt, finished, text: str):
     (finished.path / "manifest.json").write_text(text)
-    one_line(ttt(*RUN, *ZERO_SHOT, *MINI), "manifest.json")
     one_line(ttt("compare", "r"), "manifest.json")
-    assert finished.chunk_path(0).exists()
+    # Its chunks tell that it is the same run.
+    untouched = finished.chunk_path(0).stat().st_mtime_ns
+    code, _, err = ttt(*RUN, *ZERO_SHOT, *MINI)
+    assert code == 0, err
+    assert "it is made again" in err
+    assert finished.chunk_path(0).stat().st_mtime_ns == untouched
+    assert ttt("compare", "r")[0] == 0
+    (finished.path / "manifest.json").write_text(text)
+    one_line(ttt(*RUN, *ZERO_SHOT, *MINI, "--seed", 5), "manifest.json", "--fresh")
 
 
 def test_edited_card(ttt, finished):

@@ -57,7 +57,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """Two real runs, made once, on images whose classes have hostile names."""
     from ttt_bench.engine.loading import load_backbone  # noqa: F401  (imported before the clock)
     from ttt_bench.runner.config import RunConfig
-    from ttt_bench.runner.run import execute, open_run
+    from ttt_bench.runner.opening import open_run
+    from ttt_bench.runner.run import execute
 
     home = tmp_path_factory.mktemp("origin")
     lines = []
@@ -84,16 +85,17 @@ def hostile_runs(origin: tuple[Path, list[Path]], tmp_path: Path) -> Path:
     for number, source in enumerate(origin[1]):
         old, new = RunFolder(source), RunFolder(tmp_path / "sent" / str(number))
         card, manifest = old.card(), old.manifest()
-        row = {**card.method, "method": "".join(HOSTILE), "labelled_data": HOSTILE[number] + "x"}
-        row["backbone"] = "$" + HOSTILE[number]
-        column = {**card.protocol, "dataset": "imagefolder:" + "".join(HOSTILE)}
+        method = {**card.method, "method": "".join(HOSTILE), "labelled_data": HOSTILE[number] + "x"}
+        method["backbone"] = "$" + HOSTILE[number]
+        protocol = {**card.protocol, "dataset": "imagefolder:" + "".join(HOSTILE)}
         kept = ("card", "digests", "fingerprint", "key")
-        new.begin(Card(column, row), {k: v for k, v in manifest.items() if k not in kept})
-        for chunk in range(manifest["chunks"]):
-            records = old.read_chunk(chunk)
+        sent = Card(protocol, method)
+        new.begin(sent, {k: v for k, v in manifest.items() if k not in kept})
+        for chunk in range(card.method["chunks"]):
+            records = old.read_chunk(chunk, card.key)
             groups = (HOSTILE * len(records))[: len(records)]
-            new.write_chunk(chunk, replace(records, group=groups))
-        new.write_json("cost.json", old.read_json("cost.json"))
+            new.write_chunk(chunk, replace(records, group=groups), sent.key)
+        new.write_json("cost.json", old.read_json("cost.json", card.key), sent.key)
     return tmp_path / "sent"
 
 

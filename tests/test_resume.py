@@ -21,7 +21,7 @@ def folder(output: str) -> RunFolder:
 
 def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     assert records_equal(one.read_records(), other.read_records())
-    mine, theirs = one.read_json("summary.json"), other.read_json("summary.json")
+    mine, theirs = (run.read_json("summary.json", run.card().key) for run in (one, other))
     # What a sample took is measured, everything else computed.
     mine["cost"].pop("ms_per_sample"), theirs["cost"].pop("ms_per_sample")
     assert mine == theirs

@@ -159,7 +159,7 @@ def test_ctrl_c_on_the_keyboard(tmp_path: Path):
     assert out == ""
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("ttt-bench: interrupted")
-    assert len(folder.read_chunk(0)) == 32
+    assert len(folder.read_chunk(0, folder.card().key)) == 32
     assert not list(folder.path.rglob("*.tmp"))
 
 

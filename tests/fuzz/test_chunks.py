@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from tests.fuzz.values import fields, json_values, outcome, strange_values
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
-from ttt_bench.runs.arrow import from_tables, to_table
+from ttt_bench.runs.arrow import from_table, joined, to_table
+from ttt_bench.runs.card import Card
 from ttt_bench.runs.folder import RunFolder
+
+CARD = Card({"dataset": "any"}, {"method": "any", "chunks": 1})
 
 
 def equal(one: Records, other: Records) -> bool:
@@ -39,8 +42,9 @@ def equal(one: Records, other: Records) -> bool:
 @given(fields(finite=False))
 def test_what_is_saved_comes_back(tmp_path: Path, drawn: dict[str, Any]):
     folder, saved = RunFolder(tmp_path), Records(**drawn)
-    folder.write_chunk(0, saved)
-    assert equal(folder.read_chunk(0, saved.sample_id), saved)
+    folder.begin(CARD, {})
+    folder.write_chunk(0, saved, CARD.key)
+    assert equal(folder.read_chunk(0, CARD.key, saved.sample_id), saved)
 
 
 @given(fields(), st.integers(1, 5))
@@ -48,10 +52,10 @@ def test_chunks_are_joined_in_order(drawn: dict[str, Any], size: int):
     """However a run is cut into chunks, its records are the same."""
     whole = Records(**drawn)
     table = to_table(whole)
-    parts = [table.slice(at, size) for at in range(0, len(whole), size)]
-    joined = from_tables(parts)
-    assert joined.seconds == pytest.approx(whole.seconds * len(parts))
-    assert equal(replace(joined, seconds=whole.seconds), whole)
+    parts = [from_table(table.slice(at, size)) for at in range(0, len(whole), size)]
+    again = joined(parts)
+    assert again.seconds == pytest.approx(whole.seconds * len(parts))
+    assert equal(replace(again, seconds=whole.seconds), whole)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Record
         seconds=1.25,
     )
     folder = RunFolder(tmp_path_factory.mktemp("whole"))
-    folder.write_chunk(0, saved)
+    folder.begin(CARD, {})
+    folder.write_chunk(0, saved, CARD.key)
     return folder.path, folder.chunk_path(0).read_bytes(), saved
 
 
@@ -79,7 +84,7 @@ def refused_or_equal(path: Path, content: bytes, saved: Records) -> bool:
     """Whether a damaged chunk is refused; where it is not, it must say what it said."""
     folder = RunFolder(path)
     folder.chunk_path(0).write_bytes(content)
-    read = outcome(lambda: folder.read_chunk(0))
+    read = outcome(lambda: folder.read_chunk(0, CARD.key))
     if isinstance(read, UserError):
         assert "\n" not in str(read)
         return True
@@ -137,7 +142,7 @@ def test_any_bytes_as_json_files(tmp_path: Path, content: bytes | str):
     folder = RunFolder(tmp_path)
     for name in ("manifest.json", "cost.json"):
         (tmp_path / name).write_bytes(LARGE[content] if isinstance(content, str) else content)
-        assert isinstance(outcome(lambda: folder.read_json(name)), UserError | dict)  # noqa: B023
+        assert isinstance(outcome(lambda: folder.read_json(name, CARD.key)), UserError | dict)  # noqa: B023
     with pytest.raises(UserError, match=r"manifest\.json"):
         folder.card()
 
@@ -151,6 +156,6 @@ def test_any_number_of_chunks(tmp_path: Path, count: object):
     """Fewer than there are, or no number at all."""
     folder = RunFolder(tmp_path)
     (tmp_path / "manifest.json").unlink(missing_ok=True)
-    folder.write_json("manifest.json", {"chunks": count})
+    folder.begin(Card(CARD.protocol, {"method": "any", "chunks": count}), {})
     with pytest.raises(UserError):
         folder.read_records()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -26,8 +26,31 @@ class Violation:
     text: str
 
 
-def count_violation(predictions: Sequence[Any], samples: int) -> Violation | None:
+def stored(prediction: Prediction) -> Prediction:
+    """Return a prediction as records hold it: float32, on the CPU, cut off from any graph.
+
+    Everything is derived from these values, so that a step, the confidence and the reported class
+    never differ by rounding alone.
+    """
+
+    def kept(scores: Tensor) -> Tensor:
+        return scores.detach().to("cpu", torch.float32)
+
+    steps, unadapted = prediction.step_logits, prediction.unadapted_logits
+    return Prediction(
+        kept(prediction.logits),
+        None if steps is None else kept(steps),
+        None if unadapted is None else kept(unadapted),
+    )
+
+
+def count_violation(predictions: Any, samples: int) -> Violation | None:
     """Say whether there is one `Prediction` for every sample, and what is wrong where not."""
+    if not isinstance(predictions, Sequence) or isinstance(predictions, str | bytes):
+        return Violation(
+            "type",
+            f"returned {type(predictions).__name__}; `adapt` must return a list of predictions",
+        )
     if len(predictions) != samples:
         return Violation(
             "count",
@@ -43,48 +66,60 @@ def count_violation(predictions: Sequence[Any], samples: int) -> Violation | Non
 def violations(prediction: Prediction, classes: int) -> Iterator[Violation]:
     """Yield every way in which one prediction breaks the contract.
 
-    Scores are finite floating point tensors of the task's classes. The scores after the last step
-    are the reported ones, bit for bit.
+    Scores are floating point tensors of the task's classes, finite in float32. The scores after the
+    last step are the reported ones, bit for bit.
 
     Args:
+        prediction: what `adapt` returned for a sample.
         classes: how many the task has.
     """
-    sound = True
-    for name, scores in vars(prediction).items():
-        if scores is None and name != "logits":
+    comparable = True
+    for name, value in vars(prediction).items():
+        if value is None and name != "logits":
             continue
-        if not isinstance(scores, Tensor):
-            yield Violation("type", f"{name} is {type(scores).__name__}, no tensor")
-            sound = False
-        elif problem := _score_problem(name, scores, classes):
+        scores = cast(Tensor, value)
+        if problem := _type_problem(name, value):
+            yield Violation("type", problem)
+            comparable = False
+        elif problem := _shape_problem(name, scores, classes):
             yield Violation("scores", problem)
-            sound = sound and list(scores.shape[-1:]) == [classes] and scores.numel() > 0
-    steps = prediction.step_logits
-    if not sound or steps is None:
+            comparable = False
+        elif not bool(torch.isfinite(scores.detach().float()).all()):
+            yield Violation("scores", f"{name} is not finite in float32")
+    logits, steps = prediction.logits, prediction.step_logits
+    if not comparable or steps is None:
         return
-    last, reported = steps[-1], prediction.logits
-    if not torch.equal(last.nan_to_num(), reported.nan_to_num()):
-        gap = float((last.double() - reported.double()).abs().max())
+    last, reported = steps[-1].detach().float(), logits.detach().float()
+    if not torch.equal(last.nan_to_num(), reported.to(last.device).nan_to_num()):
+        gap = float((last.double() - reported.to(last.device).double()).abs().max())
         yield Violation(
             "last step",
-            f"reports other logits than after its last step (by {gap:.2g}); the last step is the "
-            "reported one",
+            f"reports other logits than after its last step (by up to {gap:.2g}); the last step is "
+            "the reported one",
         )
 
 
-def _score_problem(name: str, scores: Tensor, classes: int) -> str:
-    expected = [len(scores), classes] if name == "step_logits" and scores.ndim else [classes]
-    if list(scores.shape) != expected or 0 in expected:
-        return f"{name} has shape {list(scores.shape)}; the task needs {expected}"
+def _type_problem(name: str, scores: Any) -> str:
+    if not isinstance(scores, Tensor):
+        return f"{name} is {type(scores).__name__}, not a tensor"
+    if scores.is_meta or scores.layout is not torch.strided:
+        return f"{name} is a tensor without plain values ({scores.device}, {scores.layout})"
     if not scores.is_floating_point():
-        return f"{name} is {scores.dtype}; scores are floating point"
-    if not bool(torch.isfinite(scores).all()):
-        return f"{name} is not finite"
+        return f"{name} is {scores.dtype}, not floating point"
     return ""
 
 
-def require_contract(predictions: Sequence[Any], names: Sequence[str], classes: int) -> None:
-    """Refuse predictions that break the contract.
+def _shape_problem(name: str, scores: Tensor, classes: int) -> str:
+    steps = name == "step_logits"
+    expected = [*scores.shape[:1], classes] if steps else [classes]
+    if list(scores.shape) != expected or 0 in expected or (steps and scores.ndim != 2):
+        owed = f"[steps, {classes}], at least one step" if steps else f"[{classes}]"
+        return f"{name} has shape {list(scores.shape)}; the task needs {owed}"
+    return ""
+
+
+def judged(predictions: Any, names: Sequence[str], classes: int) -> list[Prediction]:
+    """Return predictions as records hold them, after the contract was checked.
 
     Args:
         predictions: what `adapt` returned.
@@ -92,10 +127,25 @@ def require_contract(predictions: Sequence[Any], names: Sequence[str], classes: 
         classes: how many the task has.
 
     Raises:
-        UserError: the first violation, with the sample's id.
+        UserError: a prediction breaks the contract; the first violation, with the sample's id.
     """
     if problem := count_violation(predictions, len(names)):
         raise UserError(problem.text)
     for name, prediction in zip(names, predictions, strict=True):
         for problem in violations(prediction, classes):
             raise UserError(f"sample {name}: {problem.text}")
+    kept = [stored(prediction) for prediction in predictions]
+    for name, prediction in zip(names, kept, strict=True):
+        if form(prediction) != form(kept[0]):
+            raise UserError(
+                f"sample {name}: has {form(prediction)}, another sample {form(kept[0])}; every "
+                "sample needs the same"
+            )
+    return kept
+
+
+def form(prediction: Prediction) -> str:
+    """Return in words which parts a prediction has, which all samples of a run have in common."""
+    steps = prediction.step_logits
+    text = "no steps" if steps is None else f"{len(steps)} steps"
+    return text + ("" if prediction.unadapted_logits is None else " and unadapted logits")

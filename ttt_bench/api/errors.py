@@ -38,21 +38,39 @@ def described(error: BaseException) -> str:
     return name if line == name else f"{name}: {line}"
 
 
+class MethodError(UserError):
+    """A fault of a method's own code, which stops that method and no other."""
+
+
 @contextmanager
-def method_errors(what: str) -> Iterator[None]:
-    """Say in one line what a method's own code raised.
+def method_errors(what: str, package: str) -> Iterator[None]:
+    """Say in one line what a method's own code raised, and at which of its lines.
 
     Args:
         what: the beginning of the message, such as "apm failed in its setup".
+        package: the top-level package of the method's code.
 
     Raises:
-        UserError: the code inside raised anything.
+        MethodError: the code inside raised anything but a UserError, leaving the process included.
     """
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise UserError(
-            f"{what}: {described(error)}; set TTT_BENCH_TRACEBACK=1 to see where"
+    except BaseException as error:
+        where = own_frame(error, package)
+        at = f" at {where}" if where else ""
+        raise MethodError(
+            f"{what}: {described(error)}{at}; set TTT_BENCH_TRACEBACK=1 to see where"
         ) from error
+
+
+def own_frame(error: BaseException, package: str) -> str:
+    """Return `file:line` of the deepest frame of a package in a traceback, "" for none."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] == package:
+            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found

@@ -25,6 +25,20 @@ class Chunk:
     batches: tuple[tuple[int, ...], ...] = ()
 
 
+@dataclass(frozen=True)
+class UnreadableImages:
+    """The result of a chunk that has unreadable images: nothing was predicted.
+
+    Attributes:
+        problems: for each such image its entry's index and a message that names the file.
+    """
+
+    problems: tuple[tuple[int, str], ...]
+
+
+ChunkResult = Records | UnreadableImages
+
+
 @runtime_checkable
 class Worker(Protocol):
     """One method on one backbone and dataset; turns chunks into records."""
@@ -34,11 +48,11 @@ class Worker(Protocol):
         """What another process needs to build the same worker."""
         ...
 
-    def run(self, chunk: Chunk) -> Records:
-        """Compute the records of one chunk.
+    def run(self, chunk: Chunk) -> ChunkResult:
+        """Compute the records of one chunk, or find its unreadable images.
 
         Raises:
-            UserError: an image is unreadable, or the method fails.
+            UserError: the method fails.
         """
         ...
 
@@ -90,8 +104,10 @@ class Executor(ABC):
         self.workers = workers
 
     @abstractmethod
-    def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
-        """Compute chunks in any order and yield each once, with its records, for saving.
+    def execute(
+        self, worker: Worker, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, ChunkResult]]:
+        """Compute chunks in any order and yield each once, with what `Worker.run` returned.
 
         `worker` is ready to use in this process. Others are built elsewhere by
         `worker.spec.build()`; each of them ends with `verify_backbone`.

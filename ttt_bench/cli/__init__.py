@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.report.text import plain
+from ttt_bench.toolkit.interrupt import interruptible
 
 COMMANDS = {
     "check": "check",
@@ -67,7 +68,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line: bad input is one line and exit code 2, Ctrl-C is 130."""
     try:
-        cli.main(arguments, prog_name="ttt-bench", standalone_mode=False)
+        with interruptible():
+            cli.main(arguments, prog_name="ttt-bench", standalone_mode=False)
     except UserError as error:
         if os.environ.get("TTT_BENCH_TRACEBACK"):
             raise

@@ -74,7 +74,8 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
     forms = [f"--{name}", *([details.short] if details.short else [])]
     settings: dict[str, Any] = {"help": text}
     if value_type is bool:
-        forms = [f"--{name}/--no-{name}"]
+        forms = [f"--{name}/--no-{name}" if one.default else f"--{name}"]
+        settings["is_flag"] = True
     else:
         settings["type"] = _click_type(value_type, at_least, details)
     if details.repeated:
@@ -84,7 +85,7 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
     if one.default is MISSING:
         settings["required"] = True
     elif one.default is not None:
-        settings |= {"default": one.default, "show_default": True}
+        settings |= {"default": one.default, "show_default": one.default is not False}
     return click.option(*forms, one.name, **settings)
 
 

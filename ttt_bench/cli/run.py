@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from ttt_bench.api.errors import UserError
 from ttt_bench.cli.options import config_options, format_option
 from ttt_bench.cli.settings import read_config_file, read_settings
+from ttt_bench.report.text import plain
 from ttt_bench.runner.config import RunConfig
 
 
@@ -58,7 +60,7 @@ def command(
     settings = read_settings(set_)
 
     # From here on things may take a while: torch is imported.
-    from ttt_bench.runner.run import execute, open_runs
+    from ttt_bench.runner.run import as_json, failure_lines, run_all
     from ttt_bench.runner.settings import split_settings
 
     shares = split_settings(settings, specs)
@@ -72,15 +74,16 @@ def command(
         return
     from ttt_bench.cli.progress import RunProgress
 
-    opened = open_runs(configs)
     with RunProgress() as progress:
         plugins.manager.register(progress, name="progress")
         try:
-            runs = [execute(one) for one in opened]
+            runs, failures = run_all(configs)
         finally:
             plugins.manager.unregister(progress)
-    if format_ == "json":
-        click.echo(json.dumps({"runs": runs}, indent=2))
+    if not runs:
+        pass
+    elif format_ == "json":
+        click.echo(json.dumps(as_json(runs, failures), indent=2))
     else:
         from ttt_bench.report.notes import notes
         from ttt_bench.report.render import show
@@ -89,13 +92,18 @@ def command(
         show(result_grids(runs), "text", notes(runs))
         for run in runs:
             click.echo(f"records: {run['path']}")
+    if failures:
+        *others, last = failure_lines(failures)
+        for line in others:
+            click.echo(plain(f"ttt-bench: {line}"), err=True)
+        raise UserError(last)
 
 
 def _print_estimates(configs: list[RunConfig], format_: str) -> None:
     from ttt_bench.runner.estimate import estimate
-    from ttt_bench.runner.run import open_runs
+    from ttt_bench.runner.run import open_all
 
-    plans = [estimate(one, one.executor.workers or 1) for one in open_runs(configs)]
+    plans = [estimate(one, one.executor.workers or 1) for one in open_all(configs)]
     if format_ == "json":
         click.echo(json.dumps({"plans": plans}, indent=2))
         return

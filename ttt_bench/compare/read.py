@@ -123,8 +123,8 @@ def _read(folder: RunFolder, warn: Callable[[str], object]) -> FinishedRun:
             f"{folder.path}: its records are not of the samples that its card names; "
             "run the same command to compute them again"
         )
-    cost = folder.read_json("cost.json")
+    cost = folder.read_json("cost.json", card.key)
     require_shape(cost, COST, str(folder.path / "cost.json"))
     summary = summarize(card, records, cost, warn)
-    records = replace(records, logits=records.logits[:, :0].copy())
+    records = replace(records, logits=None)
     return FinishedRun(folder.path, manifest, cost, card, records, summary)

@@ -1,7 +1,7 @@
 """Worker: one method on one backbone and dataset, turning chunks into records."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +13,19 @@ import torch
 from ttt_bench.api import cost
 from ttt_bench.api.adapter import Adapter
 from ttt_bench.api.backbone import Backbone
-from ttt_bench.api.contract import require_contract
+from ttt_bench.api.contract import form, judged
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError, method_errors
-from ttt_bench.api.executor import Chunk
+from ttt_bench.api.errors import MethodError, UserError, method_errors
+from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
 from ttt_bench.api.records import Records
-from ttt_bench.api.sample import Prediction, Sample, SampleRNG
+from ttt_bench.api.sample import Prediction, SampleRNG
 from ttt_bench.engine.loading import load_backbone, load_dataset
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.features.cache import FeatureCache, features_key
 from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.task import CachingTask
+from ttt_bench.features.task import CachingTask, PrefetchedSample
 from ttt_bench.registry import registry
+from ttt_bench.toolkit.interrupt import check_interrupted
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ class MethodWorker:
             # The number of threads is part of how sums are rounded. With one, a result is the same
             # on any number of cores and workers; cores are used by giving --workers.
             torch.set_num_threads(1)
-        self._kind = registry().adapters.find(spec.method).spec.kind
+        adapter_spec = registry().adapters.find(spec.method).spec
+        self._kind = adapter_spec.kind
+        self._package = adapter_spec.code.partition(".")[0].partition(":")[0]
+        self._form = ""
         self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
             task = CachingTask(backbone, dataset.classes, dataset.augmix)
@@ -110,25 +114,36 @@ class MethodWorker:
         finally:
             self._loader.close()
 
-    def run(self, chunk: Chunk) -> Records:
-        """Compute the records of one chunk.
+    def run(self, chunk: Chunk) -> ChunkResult:
+        """Compute the records of one chunk, or find its unreadable images.
 
         Raises:
-            UserError: an image is unreadable, or the method fails.
+            UserError: the method fails.
+            KeyboardInterrupt: the user has interrupted the command.
         """
         if self._kind == "stream":
             self.adapter = self._new_adapter()
             self._set_up()
         predictions: dict[int, Prediction] = {}
+        digests: dict[int, str] = {}
+        unreadable: list[tuple[int, str]] = []
         seconds = 0.0
         for batch in self._batches(chunk):
-            samples = self._loader.load(batch, self.task.requested_sizes())
+            check_interrupted()
+            samples, problems = self._loader.load(batch, self.task.requested_sizes())
+            unreadable += problems
+            # The other images of the chunk are opened all the same, to name all that are damaged.
+            if unreadable:
+                continue
+            digests |= {i: sample.digest for i, sample in zip(batch, samples, strict=True)}
             cost.synchronize(self.task.device)
             started = time.perf_counter()
             predictions |= zip(batch, self._adapt(samples), strict=True)
             cost.synchronize(self.task.device)
             seconds += time.perf_counter() - started + self.task.pop_saved_seconds()
-        return self._records(chunk, [predictions[index] for index in chunk.indices], seconds)
+        if unreadable:
+            return UnreadableImages(tuple(unreadable))
+        return self._records(chunk, predictions, digests, seconds)
 
     def _batches(self, chunk: Chunk) -> Sequence[tuple[int, ...]]:
         indices, size = chunk.indices, self.spec.batch_size
@@ -140,14 +155,17 @@ class MethodWorker:
         return adapter_type(adapter_type.Config(**self.spec.config))
 
     def _set_up(self) -> None:
-        with method_errors(f"{self.spec.method} failed in its setup"):
+        with method_errors(f"{self.spec.method} failed in its setup", self._package):
             self.adapter.setup(self.task)
 
     def count_costs(self, indices: Sequence[int]) -> dict[str, Any]:
         """Count what a sample costs on a few of them, see `engine.probe`."""
 
         def predict(index: int) -> None:
-            self._adapt(self._loader.load([index], ()))
+            samples, problems = self._loader.load([index], ())
+            # An unreadable image is named when its chunk runs.
+            if not problems:
+                self._adapt(samples)
 
         with self.task.without_cache():
             return count_costs(predict, indices, self.task.backbone, self._setup_cost)
@@ -158,48 +176,62 @@ class MethodWorker:
         Raises:
             UserError: its weights changed.
         """
-        if self.task.backbone.card().get("weights") == self._weights:
+        if self.backbone_unchanged():
             return
         # The features in it were not of the backbone that its key names.
         self.task.clear_cache()
-        raise UserError(
+        raise MethodError(
             f"{self.spec.method} changed the weights of {self.spec.backbone}, which it must leave "
             "alone or put back; its records are invalid: remove the run's folder"
         )
 
-    def _adapt(self, samples: list[Sample]) -> list[Prediction]:
+    def backbone_unchanged(self) -> bool:
+        """Say whether the backbone's weights are those from before the method's setup."""
+        return self.task.backbone.card().get("weights") == self._weights
+
+    def _adapt(self, samples: list[PrefetchedSample]) -> list[Prediction]:
         rngs = [SampleRNG(self.spec.seed, sample.id) for sample in samples]
         names = [sample.id for sample in samples]
-        with method_errors(f"{self.spec.method} failed on samples {', '.join(names)}"):
-            predictions = list(self.adapter.adapt(samples, rngs))
+        what = f"{self.spec.method} failed on samples {', '.join(names)}"
+        with method_errors(what, self._package):
+            predictions = self.adapter.adapt(samples, rngs)
         try:
-            require_contract(predictions, names, len(self.task.classes))
+            kept = judged(predictions, names, len(self.task.classes))
+            self._form = self._form or form(kept[0])
+            if form(kept[0]) != self._form:
+                raise UserError(
+                    f"sample {names[0]}: has {form(kept[0])}, samples before had {self._form}; "
+                    "every sample needs the same"
+                )
         except UserError as error:
-            raise UserError(f"{self.spec.method}: {error}") from error
-        return predictions
+            raise MethodError(f"{self.spec.method}: {error}") from error
+        return kept
 
-    def _records(self, chunk: Chunk, predictions: list[Prediction], seconds: float) -> Records:
+    def _records(
+        self,
+        chunk: Chunk,
+        predictions: Mapping[int, Prediction],
+        digests: Mapping[int, str],
+        seconds: float,
+    ) -> Records:
         entries = [self.dataset.entries[index] for index in chunk.indices]
-        logits = torch.stack([p.logits.detach().float().cpu() for p in predictions])
+        ordered = [predictions[index] for index in chunk.indices]
+        logits = torch.stack([one.logits for one in ordered])
         confidence, prediction = logits.softmax(dim=1).max(dim=1)
-        steps = [p.step_logits for p in predictions if p.step_logits is not None]
-        unadapted = [p.unadapted_logits for p in predictions if p.unadapted_logits is not None]
-        return Records(
+        steps = [one.step_logits for one in ordered if one.step_logits is not None]
+        unadapted = [one.unadapted_logits for one in ordered if one.unadapted_logits is not None]
+        records = Records(
             sample_id=[self.dataset.sample_id(index) for index in chunk.indices],
             group=[entry.group for entry in entries],
             label=np.array([entry.label for entry in entries]),
             prediction=prediction.numpy(),
             confidence=confidence.numpy(),
-            unadapted_prediction=(
-                torch.stack([one.argmax().cpu() for one in unadapted]).numpy()
-                if len(unadapted) == len(entries)
-                else None
-            ),
-            step_predictions=(
-                torch.stack([one.argmax(dim=1).cpu() for one in steps]).numpy()
-                if len(steps) == len(entries)
-                else None
-            ),
+            unadapted_prediction=torch.stack(unadapted).argmax(dim=1).numpy()
+            if unadapted
+            else None,
+            step_predictions=torch.stack(steps).argmax(dim=2).numpy() if steps else None,
             logits=logits.numpy(),
             seconds=seconds,
+            image_digest=[digests[index] for index in chunk.indices],
         )
+        return records.read_only()

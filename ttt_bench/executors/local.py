@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
 
-from ttt_bench.api.executor import Chunk, Executor, Worker
-from ttt_bench.api.records import Records
+from ttt_bench.api.executor import Chunk, ChunkResult, Executor, Worker
 from ttt_bench.executors.processes import ProcessPool
 
 
@@ -13,7 +12,9 @@ class LocalExecutor(Executor):
     """`local`: in this process, or in `--workers` other processes of this machine."""
 
     @override
-    def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
+    def execute(
+        self, worker: Worker, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, ChunkResult]]:
         if self.workers is None or self.workers == 1:
             with worker.prefetching(chunks):
                 for chunk in chunks:

@@ -12,9 +12,12 @@ from typing import Any
 import torch
 
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.executor import Chunk, Worker, WorkerSpec
-from ttt_bench.api.records import Records
+from ttt_bench.api.executor import Chunk, ChunkResult, Worker, WorkerSpec
+from ttt_bench.toolkit.interrupt import check_interrupted
+from ttt_bench.toolkit.parent import end_with_parent
 
+# How often the pool looks whether the user has interrupted the command.
+LOOK_SECONDS = 0.5
 # How many workers a chunk may kill (by memory, mostly) before the run gives up.
 ATTEMPTS = 3
 
@@ -37,7 +40,7 @@ class ProcessPool:
             process.kill()
             process.join()
 
-    def run_chunks(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
+    def run_chunks(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ChunkResult]]:
         """Yield the chunks with their records, as they are finished.
 
         Raises:
@@ -52,7 +55,8 @@ class ProcessPool:
                 if waiting and connection not in running:
                     running[connection] = waiting.popleft()
                     _send(connection, running[connection])
-            for connection in wait(list(running)):
+            check_interrupted()
+            for connection in wait(list(running), LOOK_SECONDS):
                 assert isinstance(connection, Connection)
                 chunk = running.pop(connection)
                 try:
@@ -98,6 +102,7 @@ def _on_own_device(spec: WorkerSpec, slot: int) -> WorkerSpec:
 
 def _serve(connection: Connection, spec: WorkerSpec) -> None:
     """Be a worker process: receive chunks and send records until nothing more comes."""
+    end_with_parent()
     # Ctrl-C reaches every process of a terminal; the main process ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker: Worker | None = None
@@ -107,7 +112,7 @@ def _serve(connection: Connection, spec: WorkerSpec) -> None:
         # The main process was killed; nobody needs the rest.
         except (EOFError, ConnectionError):
             return
-        answer: Records | UserError | None = None
+        answer: ChunkResult | UserError | None = None
         try:
             worker = worker or spec.build()
             if chunk is None:

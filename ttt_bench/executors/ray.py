@@ -8,8 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from ttt_bench.api.errors import UserError, first_line
-from ttt_bench.api.executor import Chunk, Executor, Worker, WorkerSpec
-from ttt_bench.api.records import Records
+from ttt_bench.api.executor import Chunk, ChunkResult, Executor, Worker, WorkerSpec
 
 # How often Ray starts a lost worker again and repeats its chunk.
 RESTARTS = 3
@@ -20,7 +19,9 @@ class RayExecutor(Executor):
     """`ray` or `ray:HOST:PORT`: an actor for each worker; Ray places and replaces them."""
 
     @override
-    def execute(self, worker: Worker, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Records]]:
+    def execute(
+        self, worker: Worker, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, ChunkResult]]:
         ray = _import_ray()
         gpus = int(worker.spec.device == "cuda")
         started = _connect(ray, self.argument, self.workers)
@@ -70,8 +71,8 @@ class RemoteWorker:
             self._worker = self.spec.build()
         return self._worker
 
-    def run(self, chunk: Chunk) -> tuple[int, Records]:
-        """Compute a chunk and return its number and its records."""
+    def run(self, chunk: Chunk) -> tuple[int, ChunkResult]:
+        """Compute a chunk and return its number and its result."""
         return chunk.number, self.worker.run(chunk)
 
     def verify_backbone(self) -> None:

@@ -17,14 +17,15 @@ from typing_extensions import override
 
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError
-from ttt_bench.api.sample import Sample
+from ttt_bench.api.errors import UserError, described
+from ttt_bench.features.cache import image_name
 from ttt_bench.features.task import PrefetchedSample
+from ttt_bench.toolkit.parent import end_with_parent
 
 # Images that each loader process may be ahead.
 AHEAD = 8
 
-Prefetched = tuple[Image.Image, dict[int | None, tuple[np.ndarray, float]]]
+Prefetched = tuple[Image.Image, str, dict[int | None, tuple[np.ndarray, float]]]
 
 
 class SampleLoader:
@@ -61,34 +62,39 @@ class SampleLoader:
         self._started = False
         self._iterator = None
 
-    def load(self, indices: Sequence[int], sizes: Iterable[int | None]) -> list[Sample]:
-        """Return the samples of some entries.
+    def load(
+        self, indices: Sequence[int], sizes: Iterable[int | None]
+    ) -> tuple[list[PrefetchedSample], list[tuple[int, str]]]:
+        """Return the samples of some entries, and those that cannot be read with the reason.
 
         Args:
             indices: which entries of the dataset.
             sizes: those that `Task.pixels` was asked for; processes that start now prepare them.
-
-        Raises:
-            UserError: an image cannot be read.
         """
         if self.processes and self._started and self._iterator is None and self._pending:
             self._iterator = self._start(tuple(sizes))
-        samples = [self._sample(index) for index in indices]
+        samples, unreadable = [], []
+        for index in indices:
+            try:
+                samples.append(self._sample(index))
+            except UserError as error:
+                unreadable.append((index, str(error)))
         self._started = bool(self._pending)
-        return samples
+        return samples, unreadable
 
-    def _sample(self, index: int) -> Sample:
-        name = self.dataset.sample_id(index)
+    def _sample(self, index: int) -> PrefetchedSample:
         announced = bool(self._pending) and self._pending[0] == index
         if announced:
             self._pending.popleft()
+        name = self.dataset.sample_id(index)
         if not announced or self._iterator is None:
-            return Sample(name, strip_metadata(self.dataset.open(index)))
+            image = open_entry(self.dataset, index)
+            return PrefetchedSample.of(name, image, image_name(image))
         prefetched = next(self._iterator)
         if isinstance(prefetched, UserError):
             raise prefetched
-        image, pixels = prefetched
-        sample = PrefetchedSample(name, image)
+        image, digest, pixels = prefetched
+        sample = PrefetchedSample.of(name, image, digest)
         sample.pixels.update(
             {size: (torch.from_numpy(values), t) for size, (values, t) in pixels.items()}
         )
@@ -105,7 +111,7 @@ class SampleLoader:
                 num_workers=self.processes,
                 prefetch_factor=AHEAD,
                 collate_fn=_identity,
-                worker_init_fn=_ignore_interrupts,
+                worker_init_fn=_begin_process,
                 multiprocessing_context="fork",
                 # Without it the loader draws from the global generator.
                 generator=torch.Generator(),
@@ -134,17 +140,35 @@ class _Entries(TorchDataset[Any]):
     @override
     def __getitem__(self, position: int) -> Prefetched | UserError:
         try:
-            image = strip_metadata(self.dataset.open(self.indices[position]))
+            image = open_entry(self.dataset, self.indices[position])
         # Raised here, it would come out wrapped in a traceback.
         except UserError as error:
             return error
-        return image, {size: self._transform(image, size) for size in self.sizes}
+        pixels = {size: self._transform(image, size) for size in self.sizes}
+        return image, image_name(image), pixels
 
     def _transform(self, image: Image.Image, size: int | None) -> tuple[np.ndarray, float]:
         started = time.perf_counter()
         pixels = self.backbone.preprocess(image, size)
         # Arrays go through a pipe; tensors would take shared memory, short in containers.
         return pixels.numpy(), time.perf_counter() - started
+
+
+def open_entry(dataset: Dataset, index: int) -> Image.Image:
+    """Decode an entry of a dataset to its pixels alone.
+
+    Raises:
+        UserError: it cannot be read, in whatever way the dataset says so.
+    """
+    try:
+        return strip_metadata(dataset.open(index))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{dataset.name}: entry {dataset.entries[index].key} cannot be opened "
+            f"({described(error)})"
+        ) from error
 
 
 def strip_metadata(image: Image.Image) -> Image.Image:
@@ -156,6 +180,7 @@ def _identity(item: Any) -> Any:
     return item
 
 
-def _ignore_interrupts(number: int) -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the main process."""
+def _begin_process(number: int) -> None:
+    """End with the parent; leave Ctrl-C, which reaches every process, to the main one."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

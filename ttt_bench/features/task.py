@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -31,11 +32,20 @@ class PrefetchedSample(Sample):
     Attributes:
         pixels: `[3 side side]` and the seconds they took, by the size that `Task.pixels` is asked
             for. Not an argument, so that a copy with another image comes without them.
+        digest: of the image as it was decoded, "" for a copy with another image.
     """
 
     pixels: dict[int | None, tuple[Tensor, float]] = field(
         init=False, default_factory=dict[int | None, tuple[Tensor, float]], repr=False
     )
+    digest: str = field(init=False, default="", repr=False)
+
+    @classmethod
+    def of(cls, name: str, image: Image.Image, digest: str) -> "PrefetchedSample":
+        """Make a sample of a decoded image."""
+        sample = cls(name, image)
+        object.__setattr__(sample, "digest", digest)
+        return sample
 
 
 class CachingTask(Task):

@@ -35,7 +35,7 @@ def top1(records: Records) -> float:
 
 def top5(records: Records) -> float:
     """Return the share of samples whose label is among the five highest logits."""
-    logits, label = records.logits, records.label[:, None]
+    logits, label = records.required_logits(), records.label[:, None]
     own = np.take_along_axis(logits, label, axis=1)
     # Of equal logits that of the lower class comes first, as in a stable sort.
     before = (logits == own) & (np.arange(logits.shape[1]) < label)
@@ -98,7 +98,7 @@ def mce(records: Records) -> float | None:
     """
     occurring = set(groups(records))
     wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
-    if records.logits.shape[1] != IMAGENET_CLASSES or not set(wanted) <= occurring:
+    if records.required_logits().shape[1] != IMAGENET_CLASSES or not set(wanted) <= occurring:
         return None
     accuracy = corruptions(records)
     ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]

@@ -42,14 +42,14 @@ def reliability(records: Records) -> list[tuple[float, float, float]]:
 
 def nll(records: Records) -> float:
     """Return the mean negative log likelihood of the labels, in nats."""
-    shifted = _shifted(records.logits)
+    shifted = _shifted(records.required_logits())
     of_label = shifted[np.arange(len(records)), records.label]
     return float((np.log(np.exp(shifted, out=shifted).sum(axis=1)) - of_label).mean())
 
 
 def brier(records: Records) -> float:
     """Return the mean squared distance of probabilities from labels, 0 to 2 (Brier 1950)."""
-    p = _shifted(records.logits)
+    p = _shifted(records.required_logits())
     np.exp(p, out=p)
     p /= p.sum(axis=1, keepdims=True)
     p[np.arange(len(records)), records.label] -= 1

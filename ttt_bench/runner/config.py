@@ -82,6 +82,12 @@ class RunConfig:
         Doc("Worker processes, one for each GPU or core. Changes speed, never a prediction."),
         Option(default="1 for local, all for ray"),
     ] = None
+    fresh: Annotated[
+        bool, Doc("Start anew, and keep a run that is there beside it under another name.")
+    ] = False
+    skip_unreadable: Annotated[
+        bool, Doc("Finish without images that cannot be read, and list them on the protocol card.")
+    ] = False
     output: Annotated[
         Path | None,
         Doc("Folder for the runs, as OUTPUT/DATASET/METHOD."),

@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from ttt_bench.api.executor import Chunk
-from ttt_bench.runner.run import OpenRun
+from ttt_bench.api.errors import UserError
+from ttt_bench.api.executor import Chunk, UnreadableImages
+from ttt_bench.runner.opening import OpenRun
 
 # Enough to warm up and to time; a dry run of a slow method should not be a run.
 WARMING = 2
@@ -46,7 +47,10 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
     counted = worker.count_costs(few)
     worker.run(Chunk(-1, tuple(few[:WARMING])))
     timed = tuple(few[WARMING:]) or tuple(few)
-    seconds = worker.run(Chunk(-1, timed)).seconds / len(timed)
+    result = worker.run(Chunk(-1, timed))
+    if isinstance(result, UnreadableImages):
+        raise UserError(f"{result.problems[0][1]} (--dry-run)")
+    seconds = result.seconds / len(timed)
     flops = sum(sum(phase.values()) for phase in counted["flops_per_sample"].values())
     # Workers take whole chunks: the last round may leave some of them idle.
     largest = max(len(chunk.indices) for chunk in opened.missing)

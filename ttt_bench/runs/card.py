@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,28 @@ class Card:
         )
 
 
-def protocol_part(dataset: Dataset, indices: list[int], limit: int | None, seed: int) -> dict:
-    """Return the protocol part of the card for these samples of a dataset."""
+def protocol_part(
+    dataset: Dataset,
+    indices: Sequence[int],
+    limit: int | None,
+    seed: int,
+    skipped: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Return the protocol part of the card for these samples of a dataset.
+
+    Args:
+        dataset: the dataset.
+        indices: its entries that are the run's samples.
+        limit: how many the user asked for, None for all.
+        seed: the seed of every random draw.
+        skipped: entries that were left out because their images are unreadable.
+    """
     return {
         "dataset": dataset.identity,
         **dataset.card(),
         "samples": samples_digest(dataset.sample_id(index) for index in indices),
         "n": len(indices),
+        "skipped": [dataset.entries[index].key for index in skipped],
         "class_names": list(dataset.classes.names),
         "limit": limit,
         "seed": seed,

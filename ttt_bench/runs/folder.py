@@ -12,13 +12,23 @@ import pyarrow.parquet as pq
 
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
-from ttt_bench.runs.arrow import REQUIRED, SCHEMA, from_tables, to_table
+from ttt_bench.runs.arrow import from_table, joined, read_table, to_table
 from ttt_bench.runs.card import Card, read_card
+from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.toolkit.atomic import atomic_write
+from ttt_bench.toolkit.regular_files import require_regular
 
 DEFAULT_OUTPUT = Path("ttt-bench-runs")
+MANIFEST_FILE = "manifest.json"
+COST_FILE = "cost.json"
+SUMMARY_FILE = "summary.json"
+# What a first attempt left behind that met unreadable images.
+UNREADABLE_FILE = "unreadable.json"
 # A temporary file as old as this belongs to a process that was killed.
 ABANDONED_SECONDS = 3600
+# Bytes that a file of a run may have; a link to something endless is not read.
+LARGEST_JSON = 64_000_000
+LARGEST_CHUNK = 2_000_000_000
 
 
 class UnfinishedRunError(UserError):
@@ -39,30 +49,18 @@ class RunFolder:
         """Say whether a JSON file is there; `manifest.json` is in every run that was begun."""
         return (self.path / name).exists()
 
-    def require_same_run(self, card: Card) -> None:
-        """Refuse a folder that holds anything but this run.
+    def begin(self, card: Card, about: Mapping[str, Any], replace: bool = False) -> None:
+        """Write the manifest of a new run; one of the same run stays as it is.
+
+        Args:
+            card: the protocol card.
+            about: what the manifest records beside the card.
+            replace: whether to write the manifest anew.
 
         Raises:
-            UserError: it holds another run, or anything but a run.
+            UserError: the folder cannot be written to, or another command has begun another run.
         """
-        if self.has("manifest.json"):
-            difference = card.first_difference(self.card())
-            if difference:
-                raise UserError(
-                    f"{self.path} holds another run ({difference}); "
-                    "give another --output, or remove the folder"
-                )
-        # What a kill left of a manifest that never appeared is no run.
-        elif self.path.is_dir() and any(p.suffix != ".tmp" for p in self.path.iterdir()):
-            raise UserError(f"{self.path} is not empty and holds no run; give another --output")
-
-    def begin(self, card: Card, about: Mapping[str, Any]) -> None:
-        """Write the manifest of a new run; one that is there stays as it is.
-
-        Raises:
-            UserError: the folder cannot be written to.
-        """
-        if not self.has("manifest.json"):
+        if replace or not self.has(MANIFEST_FILE):
             manifest = {
                 "card": card.as_json(),
                 "digests": card.digests,
@@ -70,80 +68,126 @@ class RunFolder:
                 "key": card.key,
                 **about,
             }
-            self.write_json("manifest.json", manifest)
+            with (
+                suppress(FileExistsError),
+                _writing(self.path / MANIFEST_FILE, not replace) as file,
+            ):
+                _dump(sealed(manifest, card.key), file)
+        self.require_key(card.key)
         # What was being written when a process was killed; somebody else may be writing now.
         for abandoned in self.path.rglob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                     abandoned.unlink()
 
+    def require_key(self, key: str) -> None:
+        """Refuse to go on in a folder whose manifest is another run's by now.
+
+        Raises:
+            UserError: another command has begun another run here.
+        """
+        manifest = self.manifest()
+        if manifest.get("key") != key:
+            raise UserError(
+                f"{self.path} holds another run by now, begun by another command; give another "
+                "--output"
+            )
+
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
 
         Raises:
-            UserError: it is missing or damaged.
+            UnfinishedRunError: it is missing.
+            UserError: it is damaged or was edited.
         """
-        return self.read_json("manifest.json")
+        path = self.path / MANIFEST_FILE
+        value = self._load(MANIFEST_FILE)
+        # The card's own digests name the field that was edited.
+        read_card(value, str(path))
+        return self._unseal(MANIFEST_FILE, value, None)
 
     def card(self) -> Card:
-        """Read the protocol card, checked against its fingerprint."""
-        return read_card(self.manifest(), str(self.path / "manifest.json"))
+        """Read the protocol card, checked against its digests."""
+        return read_card(self.manifest(), str(self.path / MANIFEST_FILE))
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one of the JSON files.
+    def read_json(self, name: str, key: str) -> dict[str, Any]:
+        """Read one of the JSON files of the run with this key.
 
         Raises:
-            UserError: it is missing or damaged.
+            UnfinishedRunError: it is missing.
+            UserError: it is damaged, was edited, or belongs to another run.
         """
+        return self._unseal(name, self._load(name), key)
+
+    def write_json(self, name: str, value: Mapping[str, Any], key: str) -> None:
+        """Write one of the JSON files of the run with this key."""
+        with _writing(self.path / name) as temporary:
+            _dump(sealed(value, key), temporary)
+
+    def _load(self, name: str) -> dict[str, Any]:
         path = self.path / name
+        if not path.exists():
+            raise UnfinishedRunError(f"{path} is missing; run the same command to finish the run")
+        require_regular(path, LARGEST_JSON)
         try:
             value = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise UnfinishedRunError(
-                f"{path} is missing; run the same command to finish the run"
-            ) from error
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} is damaged ({error}); {_remedy(name)}") from error
+            raise UserError(f"{path} is damaged ({first_line(error)}); {_remedy(name)}") from error
         if not isinstance(value, dict):
             raise UserError(f"{path} is damaged (not a JSON object); {_remedy(name)}")
         return value
 
-    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write one of the JSON files."""
-        with _writing(self.path / name) as temporary:
-            temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    def _unseal(self, name: str, value: Mapping[str, Any], key: str | None) -> dict[str, Any]:
+        try:
+            return unsealed(value, key)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / name} was edited or damaged ({error}); {_remedy(name)}"
+            ) from error
 
-    def write_chunk(self, number: int, records: Records) -> None:
-        """Save a finished chunk."""
+    def write_chunk(self, number: int, records: Records, key: str) -> None:
+        """Save a finished chunk of the run with this key.
+
+        Raises:
+            UserError: the folder holds another run by now, or cannot be written to.
+        """
+        self.require_key(key)
+        metadata = {
+            "run": key,
+            "chunk": str(number),
+            "sha256": chunk_checksum(records, key, number),
+        }
         with _writing(self.chunk_path(number)) as temporary:
-            pq.write_table(to_table(records), temporary)
+            pq.write_table(to_table(records, metadata), temporary)
 
-    def read_chunk(self, number: int, sample_ids: Sequence[str] | None = None) -> Records:
-        """Read the records of one chunk.
+    def read_chunk(self, number: int, key: str, sample_ids: Sequence[str] | None = None) -> Records:
+        """Read the records of one chunk of the run with this key.
 
         Raises:
             UnfinishedRunError: the file is missing.
-            UserError: it is damaged, or not of these samples.
+            UserError: it is damaged, not of this run and place, or not of these samples.
         """
         path = self.chunk_path(number)
+        if not path.exists():
+            raise UnfinishedRunError(f"{path} is missing; run the same command to finish the run")
+        require_regular(path, LARGEST_CHUNK)
         try:
-            # The bytes are read first: what the parser maps into memory cannot vanish under it.
-            table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
-            if any(table[name].null_count for name in REQUIRED):
-                raise ValueError("values are missing")
-            records = from_tables([table.cast(SCHEMA.with_metadata(table.schema.metadata))])
-            if table.schema.metadata[b"sha256"].decode() != records.digest():
+            table = read_table(path.read_bytes())
+            records, metadata = from_table(table), table.schema.metadata
+            if metadata[b"sha256"].decode() != chunk_checksum(
+                records, metadata[b"run"].decode(), int(metadata[b"chunk"])
+            ):
                 raise ValueError("its values do not fit their checksum")
-        except FileNotFoundError as error:
-            raise UnfinishedRunError(
-                f"{path} is missing; run the same command to finish the run"
-            ) from error
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            if metadata[b"run"].decode() != key:
+                raise ValueError("it belongs to another run")
+            if int(metadata[b"chunk"]) != number:
+                raise ValueError("it is another chunk of the run")
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({first_line(error)}); run the same command to do it again"
             ) from error
         if sample_ids is not None and records.sample_id != list(sample_ids):
-            raise UserError(f"{path} holds other samples; run the same command")
+            raise UserError(f"{path} holds other samples; run the same command to do it again")
         return records
 
     def read_records(self) -> Records:
@@ -152,28 +196,64 @@ class RunFolder:
         Raises:
             UserError: a chunk is missing or damaged.
         """
-        count = self.manifest().get("chunks")
-        if not isinstance(count, int) or count < 1:
-            raise UserError(f"{self.path / 'manifest.json'} does not say how many chunks there are")
-        return from_tables([to_table(self.read_chunk(number)) for number in range(count)])
+        card = self.card()
+        count = card.method.get("chunks")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise UserError(f"{self.path / MANIFEST_FILE} does not say how many chunks there are")
+        return joined([self.read_chunk(number, card.key) for number in range(count)])
+
+    def holds_chunk_of(self, key: str) -> bool:
+        """Say whether some chunk file is sound and belongs to the run with this key."""
+        for path in sorted((self.path / "chunks").glob("*.parquet")):
+            with suppress(UserError, ValueError):
+                self.read_chunk(int(path.stem), key)
+                return True
+        return False
+
+    def keep_aside(self) -> Path | None:
+        """Move the folder aside under another name, and return its new path, None for none.
+
+        Raises:
+            UserError: it cannot be moved.
+        """
+        if not self.path.exists():
+            return None
+        names = (self.path.with_name(f"{self.path.name}.{i}") for i in range(1, 10_000))
+        aside = next(name for name in names if not name.exists())
+        try:
+            self.path.rename(aside)
+        except OSError as error:
+            raise UserError(
+                f"cannot move {self.path} aside ({error.strerror}); give another --output"
+            ) from error
+        return aside
 
 
 def _remedy(name: str) -> str:
-    if name == "manifest.json":
-        return "restore it, or run again with another --output"
-    return "remove it and run the same command"
+    if name == MANIFEST_FILE:
+        return "run the same command to make it again, or give another --output"
+    return "run the same command to make it again"
+
+
+def _dump(value: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[Path]:
+def _writing(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """Write a file of a run atomically.
 
     Raises:
+        FileExistsError: the file is there, where it may not be.
         UserError: the disk is full or the folder cannot be written to.
     """
     try:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, exclusive) as temporary:
             yield temporary
+    except FileExistsError as error:
+        if exclusive and error.filename != str(path.parent):
+            raise
+        raise UserError(f"cannot write {path}; give another --output") from error
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror or error}); what was finished before is kept: "

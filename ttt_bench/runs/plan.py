@@ -32,6 +32,7 @@ def make_plan(
     kind: Kind = "sample",
     seed: int = 0,
     batch_size: int | None = None,
+    skip: frozenset[int] = frozenset(),
 ) -> Plan:
     """Make the plan for `limit` samples of a dataset, or for all of them.
 
@@ -46,15 +47,17 @@ def make_plan(
         kind: what a prediction may depend on, see `AdapterSpec`.
         seed: the run's seed.
         batch_size: samples in a batch, for the kinds `batch` and `stream`.
+        skip: entries to leave out; the other chunks of kind `sample` stay as they are.
     """
     indices = spread_sample(dataset.entries, limit)
     size = CHUNK_SIZE * math.ceil(len(indices) / (CHUNK_SIZE * MOST_CHUNKS))
     if kind == "sample":
-        parts = [indices[at : at + size] for at in range(0, len(indices), size)]
-        return Plan(tuple(Chunk(number, tuple(part)) for number, part in enumerate(parts)))
+        cut = [indices[at : at + size] for at in range(0, len(indices), size)]
+        parts = [tuple(index for index in part if index not in skip) for part in cut]
+        return Plan(tuple(Chunk(i, part) for i, part in enumerate(filter(None, parts))))
     assert batch_size is not None
     groups: dict[str | None, list[int]] = {}
-    for index in indices:
+    for index in (index for index in indices if index not in skip):
         groups.setdefault(dataset.entries[index].group, []).append(index)
     chunks: list[Chunk] = []
     for members in groups.values():

@@ -33,9 +33,10 @@ MANIFEST = {
             "labelled_data": TEXT_OR_NONE,
             "kind": str,
             "known_failures": {"*": str},
+            "chunks": int,
+            "code": {"*": str},
         },
     },
-    "chunks": int,
     "worker": {
         "method": str,
         "dataset": str,
@@ -45,6 +46,8 @@ MANIFEST = {
         "data_root": TEXT_OR_NONE,
     },
     "environment": {},
+    "harness": {"version": str, "code": str},
+    "code_files": {},
 }
 COST = {
     "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},

@@ -18,7 +18,7 @@ from ttt_bench.engine.loading import choose_device, load_backbone, load_dataset
 from ttt_bench.features.loader import strip_metadata
 from ttt_bench.features.task import CachingTask
 from ttt_bench.runner.config import RunConfig
-from ttt_bench.runner.run import validate
+from ttt_bench.runner.opening import validate
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy, failing
 from ttt_bench.testing.sequence import Batch, SequenceRun, batch_name, snapshot_classes, state_of
 from ttt_bench.testing.snapshot import global_state

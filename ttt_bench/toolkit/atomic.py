@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, exclusive: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; on success it replaces `path` at once and for good.
 
     A kill or a power cut at any moment leaves the old file or the new one, whole. The temporary
@@ -21,7 +21,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with atomic_write(folder / "options.json") as temporary:
             temporary.write_text(json.dumps(options))
 
+    Args:
+        path: the file to write.
+        exclusive: whether the file may not be there yet, not even from another process.
+
     Raises:
+        FileExistsError: the file is there, where it may not be.
         OSError: the disk is full or the folder cannot be written to.
     """
     # Processes of several machines may write to one folder.
@@ -31,10 +36,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if exclusive:
+            _link(temporary, path)
+        else:
+            temporary.replace(path)
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another file has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    # Some file systems have no hard links.
+    except OSError:
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,279 @@
+"""Opening a run: everything is validated and loaded, and nothing is written yet."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttt_bench.api.backbone import Backbone
+from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.errors import UserError, described
+from ttt_bench.api.events import Run
+from ttt_bench.api.executor import Chunk, Executor
+from ttt_bench.api.specs import AdapterSpec, Spec
+from ttt_bench.engine.loading import (
+    backbone_type,
+    choose_device,
+    default_backbone,
+    load_backbone,
+    load_dataset,
+)
+from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
+from ttt_bench.registry import registry
+from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.continuing import Continuation, continuation
+from ttt_bench.runner.settings import resolve_config
+from ttt_bench.runs.card import Card, digest, protocol_part
+from ttt_bench.runs.code import HARNESS, code_files, combined
+from ttt_bench.runs.folder import COST_FILE, DEFAULT_OUTPUT, RunFolder
+from ttt_bench.runs.plan import Plan, make_plan
+
+# Of a folder, in bytes; file systems allow 255.
+LONGEST_NAME = 200
+
+LoadedBackbones = dict[tuple[str, Path | None], Backbone]
+
+
+class LoadingError(UserError):
+    """A dataset or a backbone that cannot be loaded, which stops the runs on it and no other."""
+
+
+def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
+    """Refuse what cannot work, before anything is loaded.
+
+    Returns:
+        The method's spec, the name of the backbone, and the method's whole configuration.
+
+    Raises:
+        UserError: an unknown name, a backbone that lacks what the method needs, a configuration
+            that is refused, weights for a backbone that is not named or takes none, or an output
+            that cannot be written to.
+    """
+    plugins = registry()
+    spec = plugins.adapters.find(config.method).spec
+    backbone = config.backbone or default_backbone(config.dataset, spec.family)
+    missing = spec.needs - plugins.backbones.find(backbone).spec.gives
+    if missing:
+        raise UserError(
+            f"{spec.name} needs {', '.join(sorted(missing))}, which {backbone} does not give; "
+            "see `ttt-bench list backbones`"
+        )
+    if config.weights is not None and config.backbone is None:
+        raise UserError("--weights needs --backbone: say which model the file is for")
+    plugins.executors.find(config.executor)
+    classifies = backbone_type(backbone, config.weights).build_classifier
+    if spec.load().uses_backbone_classifier and classifies is Backbone.build_classifier:
+        raise UserError(
+            f"{spec.name} needs a backbone that classifies, which {backbone} does not; "
+            "see `ttt-bench list backbones`"
+        )
+    values = resolve_config(spec, backbone, config.settings)
+    if spec.kind != "sample" and "batch_size" not in values:
+        raise UserError(
+            f"{spec.name} is of kind {spec.kind}: its configuration needs a field batch_size"
+        )
+    require_writable(_parent(config))
+    return spec, backbone, values
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, without making it.
+
+    Raises:
+        UserError: it lies below a file, its name is too long, or the disk is read-only.
+    """
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+        longest = max((len(os.fsencode(part)) for part in folder.parts), default=0)
+        if longest > LONGEST_NAME:
+            raise OSError(0, f"a name of {longest} bytes is too long")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write to {folder} ({reason}); give another --output") from error
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A validated run: everything is loaded, and nothing written yet.
+
+    Attributes:
+        config: what the user asked for.
+        run: the facts that hooks are told.
+        card: the protocol card.
+        plan: its chunks.
+        dataset: the dataset.
+        folder: where its records are.
+        code: digests of the plugins' files by what they bring, then by file.
+        continues: what there is of the run already.
+        worker_spec: what its worker does.
+        worker: ready, or None where every chunk is there already.
+        missing: the chunks that are not.
+        executor: what computes them.
+    """
+
+    config: RunConfig
+    run: Run
+    card: Card
+    plan: Plan
+    dataset: Dataset
+    folder: RunFolder
+    code: Mapping[str, Mapping[str, str]]
+    continues: Continuation
+    worker_spec: MethodWorkerSpec
+    worker: MethodWorker | None
+    missing: list[Chunk]
+    executor: Executor
+
+
+def open_run(
+    config: RunConfig, backbones: LoadedBackbones, skip: frozenset[int] = frozenset()
+) -> OpenRun:
+    """Load everything a run needs, its method set up for its task.
+
+    Args:
+        config: what the user asked for.
+        backbones: those of this command so far, by name and file of weights; runs on the same one
+            share it.
+        skip: entries of the dataset to leave out, since their images cannot be read.
+
+    Raises:
+        LoadingError: data or weights are missing.
+        MethodError: the method's setup fails.
+        UserError: bad input, a folder that holds another run, a method that refuses this task.
+    """
+    plugins = registry()
+    spec, name, values = validate(config)
+    dataset = _load(config.dataset, lambda: load_dataset(config.dataset, config.data_root))
+    plan = make_plan(dataset, config.limit, spec.kind, config.seed, values.get("batch_size"), skip)
+    if not plan.chunks:
+        raise LoadingError(f"{config.dataset}: no image of it can be read; repair the dataset")
+    worker_spec = MethodWorkerSpec(
+        method=config.method,
+        config=values,
+        dataset=config.dataset,
+        backbone=name,
+        data_root=config.data_root,
+        device=choose_device(config.device),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        weights=config.weights,
+        feature_cache=config.feature_cache,
+        loaders=config.loaders,
+    )
+    loaded = name, config.weights
+    if loaded not in backbones:
+        backbones[loaded] = _load(
+            name, lambda: load_backbone(name, worker_spec.device, config.weights)
+        )
+    backbone = backbones[loaded]
+    plugin = plugins.adapters[spec.name].plugin
+    code = _plugin_code(
+        {
+            "method": spec,
+            "backbone": plugins.backbones.find(name).spec,
+            "dataset": plugins.datasets.find(config.dataset).spec,
+        }
+    )
+    card = Card(
+        protocol=protocol_part(dataset, plan.indices, config.limit, config.seed, sorted(skip)),
+        method={
+            "method": spec.name,
+            "kind": spec.kind,
+            "plugin": {"distribution": plugin.distribution, "version": plugin.version},
+            "code": {part: combined(files) for part, files in code.items()},
+            "config": values,
+            "backbone": name,
+            **backbone.card(),
+            "prompt": dataset.classes.prompt,
+            "templates": list(dataset.classes.templates),
+            "labelled_data": spec.labelled_data or None,
+            "known_failures": dict(spec.known_failures),
+            "chunks": len(plan.chunks),
+        },
+    )
+    folder = RunFolder(_folder_path(config, card))
+    continues = continuation(folder, card, code, config)
+    found = _found_chunks(folder, card, plan, dataset) if continues.chunks_count else {}
+    missing = [chunk for chunk in plan.chunks if chunk.number not in found]
+    continues.require_same_engine(folder, bool(missing and found))
+    counted = continues.chunks_count and has_costs(folder, card)
+    worker = None if counted and not missing else MethodWorker(worker_spec, dataset, backbone)
+    n = len(plan.indices)
+    run = Run(
+        method=spec.name,
+        dataset=dataset.name,
+        backbone=name,
+        card=card.as_json(),
+        n=n,
+        finished=n - sum(len(chunk.indices) for chunk in missing),
+        chunks=len(plan.chunks),
+        path=str(folder.path),
+    )
+    executor_type: type[Executor] = plugins.executors.find(config.executor).spec.load()
+    executor = executor_type(config.executor.partition(":")[2], config.workers)
+    return OpenRun(
+        config, run, card, plan, dataset, folder, code, continues, worker_spec, worker, missing,
+        executor,
+    )  # fmt: skip
+
+
+def _load(name: str, load: Any) -> Any:
+    """Load a dataset or a backbone, and say in one line what is wrong where it fails.
+
+    Raises:
+        LoadingError: it cannot be loaded.
+    """
+    try:
+        return load()
+    except UserError as error:
+        raise LoadingError(str(error)) from error
+    except Exception as error:
+        raise LoadingError(f"{name}: cannot be loaded ({described(error)})") from error
+
+
+def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:
+    """Return the files of the plugins that bring these specs; ttt-bench's own are left out."""
+    own = f"{HARNESS}."
+    return {part: code_files(spec) for part, spec in specs.items() if not spec.code.startswith(own)}
+
+
+def _found_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> frozenset[int]:
+    """Return the numbers of the chunks whose file is sound; a damaged one is done again."""
+    found = set()
+    for chunk in plan.chunks:
+        if not folder.chunk_path(chunk.number).exists():
+            continue
+        try:
+            ids = [dataset.sample_id(index) for index in chunk.indices]
+            folder.read_chunk(chunk.number, card.key, ids)
+            found.add(chunk.number)
+        except UserError as error:
+            print(f"{str(error).rpartition(';')[0]}; it is done again", file=sys.stderr)
+    return frozenset(found)
+
+
+def has_costs(folder: RunFolder, card: Card) -> bool:
+    """Say whether the costs are there and sound; they are counted again otherwise."""
+    try:
+        folder.read_json(COST_FILE, card.key)
+    except UserError:
+        return False
+    return True
+
+
+def _folder_path(config: RunConfig, card: Card) -> Path:
+    """Return `OUTPUT/DATASET/METHOD`, or a folder named after the card without an output."""
+    name = config.method if config.output is not None else f"{config.method}-{card.key}"
+    return _parent(config) / name
+
+
+def _parent(config: RunConfig) -> Path:
+    dataset = config.dataset.replace("/", "-").replace(":", "-").strip(".-") or "dataset"
+    if len(dataset.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
+        dataset = f"{dataset[:40]}-{digest(config.dataset)[:10]}"
+    return (DEFAULT_OUTPUT if config.output is None else config.output) / dataset

@@ -1,0 +1,144 @@
+"""Digests of the code that makes a run, so that an edited method is another run.
+
+Python files count by what they do: comments, docstrings and formatting are left out. Every other
+file of a package (weights, tables) counts by its bytes.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import ttt_bench
+from ttt_bench.api.specs import Spec
+
+HARNESS = "ttt_bench"
+# The rooms of the harness that a record can depend on.
+ENGINE_ROOMS = (
+    "api",
+    "backbones",
+    "baselines",
+    "datasets",
+    "engine",
+    "executors",
+    "features",
+    "registry.py",
+    "runner",
+    "runs",
+    "toolkit",
+)
+
+
+def code_files(spec: Spec) -> dict[str, str]:
+    """Return the digest of every file of the package that brings a spec's code.
+
+    The files of ttt-bench's own specs are those of their room, such as `baselines`.
+
+    Args:
+        spec: the spec of a method, a backbone or a dataset.
+    """
+    module = spec.code.partition(":")[0]
+    package, _, rest = module.partition(".")
+    if package == HARNESS:
+        return _digests(Path(ttt_bench.__file__).parent / rest.partition(".")[0])
+    return _package_digests(package)
+
+
+def engine_digest() -> str:
+    """Return a digest of the parts of ttt-bench itself that records can depend on."""
+    root = Path(ttt_bench.__file__).parent
+    files: dict[str, str] = {}
+    for room in ENGINE_ROOMS:
+        files |= {f"{room}/{name}": digest for name, digest in _digests(root / room).items()}
+    return combined(files)
+
+
+def combined(files: Mapping[str, str]) -> str:
+    """Return one digest, 16 hexadecimal digits, for the digests of files."""
+    lines = "".join(f"{name}\0{files[name]}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that differ, are new or are gone."""
+    names = sorted({*before, *now})
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def _package_digests(package: str) -> dict[str, str]:
+    try:
+        found = util.find_spec(package)
+    # A module that was made by hand has no spec.
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        return {}
+    if found.submodule_search_locations:
+        files: dict[str, str] = {}
+        for folder in found.submodule_search_locations:
+            files |= {f"{package}/{n}": digest for n, digest in _digests(Path(folder)).items()}
+        return files
+    origin = Path(found.origin or "")
+    return {origin.name: _file_digest(origin)} if origin.is_file() else {}
+
+
+def _digests(place: Path) -> dict[str, str]:
+    if place.is_file() or place.with_suffix(".py").is_file():
+        file = place if place.is_file() else place.with_suffix(".py")
+        return {file.name: _file_digest(file)}
+    return {path.relative_to(place).as_posix(): _file_digest(path) for path in _files(place)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        compiled = "__pycache__" in path.parts or path.suffix in (".pyc", ".pyo")
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not compiled and not hidden:
+            yield path
+
+
+def _file_digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest_of(path: Path, modified: int, size: int) -> str:
+    """Digest a file once for as long as it stays as it is."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        try:
+            tree = ast.parse(content)
+        except (SyntaxError, ValueError):
+            pass
+        else:
+            content = repr(_canonical(_without_docstrings(tree))).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
+def _canonical(node: Any) -> Any:
+    """Return a syntax tree as nested tuples, the same for every version of Python.
+
+    Fields that are empty are left out, since newer versions add some.
+    """
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if not _is_empty(value))
+        return (type(node).__name__, *((name, _canonical(value)) for name, value in fields))
+    if isinstance(node, list):
+        return tuple(_canonical(item) for item in node)
+    return node
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == []
