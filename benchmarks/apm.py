@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ttt_bench_apm.methods.apm import adam
+from ttt_bench_apm.methods.apm import training_steps
 from ttt_bench_apm.methods.apm_network import Network, Sizes
 
 from tests.oracles.apm import PlainAPM, stacked, train_step
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def plain_step(sizes: Sizes) -> tuple[Callable[[], object], PlainAPM]:
-    """A step of the plain form on a drawn image and target."""
+    """Return a step of the plain form on a drawn image and target, and its network."""
     network = PlainAPM(sizes.grid, sizes.patch, sizes.widths, sizes.features, copies=8)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -42,22 +42,21 @@ def plain_step(sizes: Sizes) -> tuple[Callable[[], object], PlainAPM]:
 
 
 def folded_step(sizes: Sizes, weights: dict[str, torch.Tensor], samples: int) -> Callable:
-    """A step of the folded form on as many stacked samples as the weights are for."""
-    network, optimizers = Network(sizes, CPU), adam(weights, LR)
+    """Return a step of the folded form on a stack of samples.
+
+    Args:
+        sizes: the sizes of the network.
+        weights: the weights of the stack.
+        samples: the number of samples.
+    """
     images, targets = draw(sizes, samples)
-
-    def step() -> None:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        (network(weights, images) - targets).square().mean(dim=1).sum().backward()
-        for optimizer in optimizers:
-            optimizer.step()
-
-    return step
+    steps = training_steps(Network(sizes, CPU), weights, images, targets, sys.maxsize, LR)
+    next(steps)
+    return lambda: next(steps)
 
 
 def draw(sizes: Sizes, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same images and targets for both forms."""
+    """Draw images and targets, the same for both forms."""
     generator = torch.Generator().manual_seed(0)
     side = sizes.grid * sizes.patch
     images = torch.randn(samples, 3, side, side, generator=generator)
@@ -66,7 +65,7 @@ def draw(sizes: Sizes, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def in_turn(steps: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """Median seconds of each step, timed one after another, round after round."""
+    """Return the median seconds of each step, timed in turn, round after round."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
@@ -95,7 +94,7 @@ def main() -> None:
 
         def weights_of(count: int, sizes: Sizes = sizes) -> dict[str, torch.Tensor]:
             generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
-            return Network(sizes, CPU).draw(generators, 0.01, CPU)
+            return Network(sizes, CPU).draw(generators, 0.01)
 
         steps = {
             "one": folded_step(sizes, weights_of(1), 1),

@@ -164,8 +164,9 @@ def check_apm_ssl(file: Arrays) -> Pairs:
     """The self-supervised APM: what it answers, between images too, and its training."""
     from ttt_bench_apm.self_supervised.interpolation import interpolate
     from ttt_bench_apm.self_supervised.locations import lattice
-    from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField, ask
-    from ttt_bench_apm.self_supervised.training import average_colours, losses, optimizer_of
+    from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField, query
+    from ttt_bench_apm.self_supervised.targets import average_colours
+    from ttt_bench_apm.self_supervised.training import losses, optimizer_of
 
     rng = np.random.default_rng(int(file["seed"]))
     state = {}
@@ -173,9 +174,9 @@ def check_apm_ssl(file: Arrays) -> Pairs:
         name, _, shape = str(line).partition(" ")
         drawn = rng.standard_normal(_shape(shape), np.float32) * np.float32(0.02)
         state[name] = torch.from_numpy(drawn)
-    query, code = state["fc1.weight"].shape[1], state["fc1.weight"].shape[1] // 2
+    inputs, code = state["fc1.weight"].shape[1], state["fc1.weight"].shape[1] // 2
     sizes = FieldSizes(
-        grid=round((query - code) ** 0.5),
+        grid=round((inputs - code) ** 0.5),
         patch=state["conv1.weight"].shape[-1],
         code=code,
         widths=tuple(len(v) for n, v in state.items() if n.startswith("fc") and v.ndim == 2),
@@ -190,11 +191,11 @@ def check_apm_ssl(file: Arrays) -> Pairs:
     network = PerceptionField(sizes)
     network.load_state_dict(state)
     grid = lattice(sizes.grid, sizes.grid)
-    asked = grid[torch.from_numpy(file["grid_rows"])]
+    locations = grid[torch.from_numpy(file["grid_rows"])]
     with torch.no_grad():
-        percept = ask(network, network.trigger(one)[0], asked)
+        values = query(network, network.trigger(one)[0], locations)
     steps = len(file["interpolated_features"])
-    between = list(interpolate(network, one[0], other[0], steps, asked))
+    between = list(interpolate(network, one[0], other[0], steps, locations))
     optimizer = optimizer_of(network, 1e-4)
     colours = average_colours(one, sizes.patch)
     trajectory = []
@@ -205,8 +206,8 @@ def check_apm_ssl(file: Arrays) -> Pairs:
         optimizer.step()
         trajectory.append(torch.stack([feature + rgb, feature, rgb]).detach())
     ours = {
-        "features": percept.features,
-        "rgb": percept.rgb,
+        "features": values.features,
+        "rgb": values.rgb,
         "interpolated_features": torch.stack([p.features for p in between]),
         "interpolated_rgb": torch.stack([p.rgb for p in between]),
         "losses": torch.stack(trajectory),

@@ -1,7 +1,7 @@
 """APM's network in its plain form: every location's query through every layer.
 
-Written for being obviously what the paper and the release describe, not for speed; the folded
-network of ttt_bench_apm must agree with it.
+It follows the paper and the release line by line and is slow; the folded network of ttt_bench_apm
+must agree with it.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def sine_code(size: int, rows: int, columns: int) -> Tensor:
-    """`[rows * columns, size]`: the first half of an entry codes the column, the second the row."""
+    """Return `[rows * columns, size]`: half of an entry codes the column, half the row."""
     code = torch.zeros(rows, columns, size)
     half = size // 2
     for i in range(half // 2):
@@ -23,7 +23,7 @@ def sine_code(size: int, rows: int, columns: int) -> Tensor:
         code[:, :, 2 * i + 1] = across.cos()[None, :]
         code[:, :, half + 2 * i] = down.sin()[:, None]
         code[:, :, half + 2 * i + 1] = down.cos()[:, None]
-    return code.flatten(0, 1)
+    return code.flatten(0, 1)  # (rows, columns, size) -> (rows * columns, size)
 
 
 class PlainAPM(nn.Module):
@@ -54,10 +54,11 @@ class PlainAPM(nn.Module):
             self.register_buffer("field_code", sine_code(features, grid, grid))
 
     def field(self, images: Tensor) -> Tensor:
-        """`[copies, locations, features]` of one image `[1, 3, S, S]`."""
+        """Return the features `[copies, locations, features]` of one image `[1, 3, S, S]`."""
         images = images.expand(self.copies, -1, -1, -1)
-        trigger = self.conv1(images).flatten(1)
+        trigger = self.conv1(images).flatten(1)  # (copies, 1, h, w) -> (copies, d)
         locations = len(self.query_code)
+        # (copies, L, d) and (copies, L, d) -> (copies, L, 2d)
         queries = torch.cat(
             [
                 trigger[:, None].expand(-1, locations, -1),
@@ -71,12 +72,12 @@ class PlainAPM(nn.Module):
         return self.feat_proj_head(hidden)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The pooled feature `[copies, features]`."""
+        """Return the pooled feature `[copies, features]`."""
         field = self.field(images)
         if self.pooling == "mean":
             return field.mean(dim=1)
         keys = field + self.field_code
-        query = self.little_query.expand(self.copies, 1, -1)
+        query = self.little_query.expand(self.copies, 1, -1)  # (copies, 1, features)
         return self.little_self_attention(query, keys, keys, need_weights=False)[0][:, 0]
 
     def load(self, parameters: dict[str, Tensor]) -> "PlainAPM":
@@ -88,7 +89,7 @@ class PlainAPM(nn.Module):
 
 
 def train_step(network: PlainAPM, optimizer: torch.optim.Optimizer, image: Tensor, target: Tensor):
-    """One Adam step towards the target `[1, features]`; returns the loss before it."""
+    """Make one Adam step towards the target `[1, features]` and return the loss before it."""
     optimizer.zero_grad()
     pooled = network(image)
     loss = F.mse_loss(pooled, target.expand_as(pooled))
@@ -98,7 +99,7 @@ def train_step(network: PlainAPM, optimizer: torch.optim.Optimizer, image: Tenso
 
 
 def stacked(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Released names and shapes as the folded network's, with a stack dimension of 1."""
+    """Return released parameters as the folded network's, with a stack dimension of 1."""
     d = (parameters["fc1.weight"].shape[1]) // 2
     fc1 = parameters["fc1.weight"]
     weights = {

@@ -14,13 +14,13 @@ State = dict[str, Tensor]
 
 
 def trigger(state: State, images: Tensor) -> Tensor:
-    """`[batch, numbers]` from images `[batch, 3, S, S]`."""
+    """Return the trigger columns `[batch, numbers]` of images `[batch, 3, S, S]`."""
     kernel = state["conv1.weight"]
     return F.conv2d(images, kernel, state["conv1.bias"], stride=kernel.shape[-1]).flatten(1)
 
 
 def queries(column: Tensor, grid: int, code_size: int) -> Tensor:
-    """`[batch, locations, numbers + code]`: the column beside each location's code."""
+    """Return `[batch, locations, numbers + code]`, the column beside each location's code."""
     code = sine_code(code_size, grid, grid)
     batch = len(column)
     repeated = column[:, None].expand(-1, grid * grid, -1)
@@ -28,7 +28,7 @@ def queries(column: Tensor, grid: int, code_size: int) -> Tensor:
 
 
 def decode(state: State, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and colours of queries, each independent of the others."""
+    """Return features and colours of queries, each independent of the others."""
     hidden = query
     for layer in range(1, 1 + sum(n.startswith("fc") and n.endswith("weight") for n in state)):
         hidden = F.relu(F.linear(hidden, state[f"fc{layer}.weight"], state[f"fc{layer}.bias"]))
@@ -41,7 +41,7 @@ def decode(state: State, query: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whole_grid(state: State, images: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-    """Features and colours at every location of the grid, row by row."""
+    """Return features and colours at every location of the grid, row by row."""
     column = trigger(state, images)
     return decode(state, queries(column, grid, state["fc1.weight"].shape[1] - column.shape[1]))
 
@@ -49,7 +49,7 @@ def whole_grid(state: State, images: Tensor, grid: int) -> tuple[Tensor, Tensor]
 def interpolated(
     state: State, one: Tensor, other: Tensor, steps: int, grid: int
 ) -> tuple[Tensor, Tensor]:
-    """Features and colours `[steps, locations, ...]` on the way from one image to another."""
+    """Return features and colours `[steps, locations, ...]` between two images."""
     start, end = trigger(state, one), trigger(state, other)
     code = state["fc1.weight"].shape[1] - start.shape[1]
     decoded = [
@@ -59,7 +59,7 @@ def interpolated(
 
 
 def train(state: State, images: Tensor, targets: Tensor, grid: int, steps: int) -> Tensor:
-    """`[steps, 3]`: total, feature and colour loss before each step of Adam(1e-4)."""
+    """Return `[steps, 3]`, the total, feature and colour loss before each step of Adam(1e-4)."""
     parameters = {name: value.clone().requires_grad_() for name, value in state.items()}
     optimizer = torch.optim.Adam(list(parameters.values()), lr=1e-4)
     colours = F.avg_pool2d(images, state["conv1.weight"].shape[-1]).flatten(2).transpose(1, 2)

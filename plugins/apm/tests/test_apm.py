@@ -1,24 +1,22 @@
-"""The folded network is the plain one, and stacked samples share nothing."""
+"""APM's test-time training: the folded network is the plain one, stacked samples share nothing."""
 
 import pytest
 import torch
 from pydantic import ValidationError
 from ttt_bench_apm.methods.apm import APM, APMConfig, fit
 from ttt_bench_apm.methods.apm_network import Network, Sizes
-from ttt_bench_apm.position_code import axis_code
+from ttt_bench_apm.position_code import position_code
 
 from tests.oracles.apm import PlainAPM, sine_code, stacked, train_step
-from ttt_bench.api.sample import Sample, SampleRNG
-from ttt_bench.api.task import Task
+from ttt_bench import Sample, SampleRNG, Task, UserError, load_backbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine.loading import load_backbone
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
 
 CPU = torch.device("cpu")
 
 
-def plain(sizes: Sizes, seed: int, copies: int = 1) -> PlainAPM:
+def plain_network(sizes: Sizes, seed: int, copies: int = 1) -> PlainAPM:
     network = PlainAPM(
         sizes.grid,
         sizes.patch,
@@ -35,7 +33,7 @@ def plain(sizes: Sizes, seed: int, copies: int = 1) -> PlainAPM:
     return network
 
 
-def data(sizes: Sizes, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+def random_inputs(sizes: Sizes, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     side = sizes.grid * sizes.patch
     images = torch.randn(samples, 3, side, side, generator=generator)
@@ -51,11 +49,11 @@ SIZES = [
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_folded_is_plain(sizes: Sizes):
-    """The pooled feature, the field, and their gradients, which is what learning depends on."""
-    network, oracle = Network(sizes, CPU), plain(sizes, seed=1)
+def test_the_folded_network_is_the_plain_one(sizes: Sizes):
+    """The pooled feature, the field and the gradients are the same."""
+    network, oracle = Network(sizes, CPU), plain_network(sizes, seed=1)
     weights = stacked(dict(oracle.named_parameters()))
-    (image, target) = data(sizes, 1)
+    image, target = random_inputs(sizes, 1)
     torch.testing.assert_close(network.field(weights, image), oracle.field(image))
     pooled, expected = network(weights, image), oracle(image)
     torch.testing.assert_close(pooled, expected)
@@ -67,10 +65,10 @@ def test_folded_is_plain(sizes: Sizes):
 
 
 @pytest.mark.parametrize("sizes", [SIZES[0], SIZES[3]], ids=str)
-def test_fit_is_plain_training(sizes: Sizes):
-    oracle = plain(sizes, seed=2)
+def test_fitting_is_the_plain_networks_training(sizes: Sizes):
+    oracle = plain_network(sizes, seed=2)
     weights = stacked(dict(oracle.named_parameters()))
-    image, target = data(sizes, 1)
+    image, target = random_inputs(sizes, 1)
     config = APMConfig(steps=5, lr=1e-3)
     trajectory = fit(Network(sizes, CPU), weights, image, target, config)
     optimizer = torch.optim.Adam(oracle.parameters(), lr=1e-3)
@@ -82,10 +80,10 @@ def test_fit_is_plain_training(sizes: Sizes):
     torch.testing.assert_close(trajectory[0], torch.stack(expected), rtol=1e-3, atol=1e-4)
 
 
-def test_copies_of_the_image_change_nothing():
+def test_copies_of_the_image_in_the_plain_network_change_nothing():
     sizes = SIZES[0]
-    one, eight = plain(sizes, seed=3), plain(sizes, seed=3, copies=8)
-    image, target = data(sizes, 1)
+    one, eight = plain_network(sizes, seed=3), plain_network(sizes, seed=3, copies=8)
+    image, target = random_inputs(sizes, 1)
     optimizers = [torch.optim.Adam(network.parameters(), lr=1e-3) for network in (one, eight)]
     for _ in range(3):
         for network, optimizer in zip((one, eight), optimizers, strict=True):
@@ -104,44 +102,45 @@ def test_copies_of_the_image_change_nothing():
 )
 def test_stacked_samples_share_nothing_not_even_rounding(sizes: Sizes):
     network = Network(sizes, CPU)
-    images, targets = data(sizes, 7)
+    images, targets = random_inputs(sizes, 7)
     config = APMConfig(steps=6, lr=1e-3)
 
     def fitted(part: slice) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in range(7)[part]]
-        weights = network.draw(generators, 0.01, CPU)
+        weights = network.draw(generators, 0.01)
         return fit(network, weights, images[part], targets[part], config)
 
     together = fitted(slice(0, 7))
     for size in (1, 2, 3):
-        parts = [fitted(slice(at, min(at + size, 7))) for at in range(0, 7, size)]
+        parts = [fitted(slice(start, start + size)) for start in range(0, 7, size)]
         assert torch.equal(torch.cat(parts), together)
 
 
-def test_codes():
-    code = axis_code(5, 8)
-    torch.testing.assert_close(
-        torch.cat([code[2], code[3]]),
-        # Location (row 3, column 2): the column first.
-        sine_code(16, 5, 5)[3 * 5 + 2],
-    )
+def test_a_locations_code_is_that_of_its_column_and_its_row():
+    code = position_code(torch.arange(5), 8)
+    row, column = 3, 2
+    expected = sine_code(16, 5, 5)[row * 5 + column]
+    torch.testing.assert_close(torch.cat([code[column], code[row]]), expected)
+
+
+def test_a_code_of_odd_size_is_refused():
     with pytest.raises(ValueError, match="even"):
-        axis_code(4, 3)
+        position_code(torch.arange(4), 3)
 
 
-def test_drawn_weights_are_normal_and_a_samples_own():
+def test_drawn_weights_are_normal_and_depend_on_the_samples_generator_alone():
     sizes = SIZES[0]
     network = Network(sizes, CPU)
     rngs = [SampleRNG(0, sample) for sample in ("a", "b")]
-    weights = network.draw([rng.torch("weights") for rng in rngs], 0.01, CPU)
-    alone = network.draw([rngs[1].torch("weights")], 0.01, CPU)
+    weights = network.draw([rng.torch("weights") for rng in rngs], 0.01)
+    alone = network.draw([rngs[1].torch("weights")], 0.01)
     for name, shape in sizes.shapes().items():
         assert weights[name].shape == (2, *shape)
         assert torch.equal(weights[name][1], alone[name][0])
         assert not torch.equal(weights[name][0], weights[name][1])
-    every = torch.cat([weight.detach().flatten() for weight in weights.values()])
-    assert every.std().item() == pytest.approx(0.01, rel=0.05)
-    assert abs(every.mean().item()) < 1e-3
+    values = torch.cat([weight.detach().flatten() for weight in weights.values()])
+    assert values.std().item() == pytest.approx(0.01, rel=0.05)
+    assert abs(values.mean().item()) < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +156,13 @@ def samples() -> list[Sample]:
     return [Sample(str(i), dataset.open(i)) for i in range(5)]
 
 
-def test_more_steps_come_nearer_to_the_teacher(task: Task, samples: list[Sample]):
+def test_more_steps_bring_the_logits_nearer_to_the_backbones(task: Task, samples: list[Sample]):
     adapter = APM(APMConfig(**tiny_config(steps=60, lr=1e-3)))
     adapter.setup(task)
     rngs = [SampleRNG(0, sample.id) for sample in samples]
     predictions = adapter.adapt(samples, rngs)
-    teacher = task.logits(task.encode_image(samples))
-    for prediction, logits in zip(predictions, teacher, strict=True):
+    backbone_logits = task.logits(task.encode_image(samples))
+    for prediction, logits in zip(predictions, backbone_logits, strict=True):
         assert prediction.step_logits is not None
         distances = (prediction.step_logits - logits).abs().mean(dim=1)
         assert prediction.step_logits.shape == (60, 10)
@@ -171,7 +170,7 @@ def test_more_steps_come_nearer_to_the_teacher(task: Task, samples: list[Sample]
         assert torch.equal(prediction.step_logits[-1], prediction.logits)
 
 
-def test_adapting_twice_gives_the_same(task: Task, samples: list[Sample]):
+def test_adapting_a_sample_again_gives_the_same_prediction(task: Task, samples: list[Sample]):
     adapter = APM(APMConfig(**tiny_config()))
     adapter.setup(task)
     rngs = [SampleRNG(0, sample.id) for sample in samples]
@@ -198,6 +197,24 @@ def test_released_values_are_the_defaults():
 
 
 @pytest.mark.parametrize("values", [{"steps": 0}, {"lr": -1}, {"widths": (1, 2)}, {"depth": 3}])
-def test_configuration_refuses(values: dict):
+def test_a_configuration_that_cannot_be_is_refused(values: dict):
     with pytest.raises(ValidationError):
         APMConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"grid": 5}, "grid=5 is odd"),
+        ({"features": 18}, "size 18, which is not a multiple of 4"),
+        ({"features": 20}, "heads=8"),
+    ],
+)
+def test_sizes_without_a_network_are_refused(sizes: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        Sizes(**{"grid": 4, "patch": 2, "widths": (8, 8, 8), "features": 16, "heads": 8, **sizes})
+
+
+def test_an_image_size_that_is_no_multiple_of_the_grid_is_refused(task: Task):
+    with pytest.raises(UserError, match="image_size=33 is not a multiple of grid=8"):
+        APM(APMConfig(image_size=33, grid=8)).setup(task)

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torchvision.models import video
 from ttt_bench_apm.analysis.costs import teacher_costs
-from ttt_bench_apm.analysis.islands import Islands, overfit
-from ttt_bench_apm.analysis.reduction import Colours, reduce_fields
+from ttt_bench_apm.analysis.islands import Islands, watch_training
+from ttt_bench_apm.analysis.reduction import PrincipalColours, reduce_fields
 from ttt_bench_apm.methods.apm_network import Network, Sizes
 from ttt_bench_apm.self_supervised.teacher import Teacher
 
-from ttt_bench import UserError, load_backbone
+from ttt_bench import UserError, load_backbone, seeded
 
 TINY_ISLANDS = ("--steps", 4, "--every", 2, "--grid", 6, "--patch", 4, "--widths", 16, 16, 8)
 
@@ -32,8 +32,8 @@ def photograph(tmp_path: Path) -> Path:
 @pytest.fixture
 def apm(ttt):
     def command(*arguments: object, code: int = 0) -> tuple[list[str], str]:
-        left, out, err = ttt("apm", *arguments)
-        assert left == code, err
+        exit_code, out, err = ttt("apm", *arguments)
+        assert exit_code == code, err
         if code:
             assert err.count("\n") == 1, err
         return out.splitlines(), err
@@ -52,7 +52,7 @@ def opened(line: str) -> Image.Image:
         return image
 
 
-def test_islands(apm, photograph: Path):
+def test_islands_draws_the_fields_of_a_training(apm, photograph: Path):
     lines, _ = apm("islands", photograph, *TINY_ISLANDS, "-o", "out")
     assert lines[-2:] == ["out/slope-islands.png", "out/slope-islands.gif"]
     assert frames(lines[-1]) == 3
@@ -60,30 +60,30 @@ def test_islands(apm, photograph: Path):
     assert lines[1].endswith("% of the last field's variance is there without the image too")
 
 
-def test_overfitting_takes_fields_of_its_own_steps():
+def test_a_watched_training_keeps_the_fields_of_its_steps():
     sizes = Sizes(grid=4, patch=3, widths=(16, 16, 8), features=32, heads=8)
     network = Network(sizes, torch.device("cpu"))
-    weights = network.draw([torch.Generator().manual_seed(0)], 0.1, torch.device("cpu"))
+    weights = network.draw([torch.Generator().manual_seed(0)], 0.1)
     image, target = torch.rand(3, 12, 12), torch.ones(32)
     before = network.field(weights, image[None])[0].detach()
-    seen = overfit(network, weights, image, target, steps=30, every=20, lr=1e-2)
-    assert seen.steps == [0, 20, 30]
-    assert len(seen.losses) == 31
-    assert seen.losses[-1] < 0.5 * seen.losses[0]
-    assert torch.equal(seen.fields[0], before)
-    assert torch.equal(seen.fields[-1], network.field(weights, image[None])[0].detach())
-    assert 0 <= seen.position_share <= 1
+    training = watch_training(network, weights, image, target, steps=30, every=20, lr=1e-2)
+    assert training.steps == [0, 20, 30]
+    assert len(training.losses) == 31
+    assert training.losses[-1] < 0.5 * training.losses[0]
+    assert torch.equal(training.fields[0], before)
+    assert torch.equal(training.fields[-1], network.field(weights, image[None])[0].detach())
+    assert 0 <= training.position_share <= 1
 
 
-def test_position_share():
-    one, other = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(0))
-    alike = Islands([0], [one], [0.0], 3 * one + 1).position_share
-    assert alike == pytest.approx(1)
-    assert Islands([0], [one], [0.0], other).position_share < 0.1
+def test_the_position_share_is_1_for_the_same_field_and_small_for_another():
+    field, other = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(0))
+    same = Islands([0], [field], [0.0], 3 * field + 1).position_share
+    assert same == pytest.approx(1)
+    assert Islands([0], [field], [0.0], other).position_share < 0.1
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_reduction_is_seeded_and_keeps_neighbours(method):
+def test_a_reduction_is_seeded_and_keeps_neighbours(method):
     rng = np.random.default_rng(0)
     # Two clusters: nearest neighbours stay within one.
     field = rng.normal(size=(200, 10)) + np.repeat([[0.0], [9.0]], 100, axis=0)
@@ -99,13 +99,13 @@ def test_reduction_is_seeded_and_keeps_neighbours(method):
 
 def test_colours_are_the_same_for_the_same_features():
     features = np.random.default_rng(0).normal(size=(50, 6))
-    colours = Colours(features)
+    colours = PrincipalColours(features)
     assert np.array_equal(colours(features)[7:9], colours(features[7:9]))
     assert colours(features).shape == (50, 3)
     assert 0 < colours.explained <= 1
 
 
-def test_features(apm, photograph: Path):
+def test_features_draws_with_and_without_a_teacher(apm, photograph: Path):
     lines, _ = apm("features", photograph, "--fine", 12)
     assert opened(lines[-1]).size == opened(apm("features", "--fine", 12)[0][-1]).size
     lines, _ = apm("features", photograph, "--teacher", "none", "--fine", 12)
@@ -114,7 +114,9 @@ def test_features(apm, photograph: Path):
     assert "tiny-clip" in err
 
 
-def test_reconstruct_and_interpolate(apm, photograph: Path):
+def test_reconstruct_is_nearer_than_the_mean_colour_and_interpolate_animates_every_step(
+    apm, photograph: Path
+):
     lines, _ = apm("reconstruct", photograph)
     numbers = [float(word.rstrip(",")) for word in lines[0].split() if word[0] == "0"]
     assert numbers[0] < 0.25 * numbers[1]
@@ -124,26 +126,28 @@ def test_reconstruct_and_interpolate(apm, photograph: Path):
     assert "two photographs" in err
 
 
-def test_query(apm, photograph: Path):
+def test_a_query_does_not_depend_on_the_other_points(apm, photograph: Path):
     points = ("--at", "0.25,0.5", "--at", "1,0", "--at", "0.25,0.5")
     lines, err = apm("query", photograph, *points, "--fine", 10)
-    one, corner, again = (json.loads(line) for line in lines)
-    assert one == again
+    first, corner, again = (json.loads(line) for line in lines)
+    assert first == again
     assert (corner["at"], len(corner["rgb"]), len(corner["feature"])) == ([1, 0], 3, 128)
-    apart = float(err.split("all at once: ")[1].split()[0])
-    assert apart < 1e-6
+    difference = float(err.split("all points at once: ")[1].split()[0])
+    assert difference < 1e-6
     for wrong in ("0.5", "2,0", "a,b"):
         assert repr(wrong) in apm("query", photograph, "--at", wrong, code=2)[1]
 
 
-def test_sweep(apm, photograph: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sweep_measures_the_field_and_extrapolates_what_the_teacher_would_cost(
+    apm, photograph: Path, monkeypatch: pytest.MonkeyPatch
+):
     from ttt_bench_apm.analysis import costs
 
     monkeypatch.setattr(costs, "SIDES", (4, 7, 10, 20))
     lines, _ = apm("sweep", photograph, "--patience", 0)
     table = [line.split(",") for line in Path("apm-figures/sweep.csv").read_text().splitlines()]
     rows = {(row[0], int(row[1])): [float(v) if v else None for v in row[2:]] for row in table[1:]}
-    # Asking is linear in the number of locations, the teacher is not.
+    # The field's cost is linear in the number of locations, the teacher's is not.
     assert rows["APM", 20][0] / rows["APM", 10][0] == pytest.approx(4, rel=0.1)  # pyright: ignore
     assert rows["tiny-mae", 20][1:] == [None, None]
     assert "not run" in "\n".join(lines)
@@ -175,8 +179,7 @@ def test_tokens_of_an_image_mvit_are_its_blocks_own():
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     first, third = image_tokens("timm:test_vit", image, [1, 3], "cpu", untrained=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = timm.create_model("test_vit").eval()
     mean, std = (torch.tensor(model.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))  # pyright: ignore
     pixels = ((square(image, 160).float() / 255 - mean) / std)[None]
@@ -207,17 +210,19 @@ def small_video_model():
     )
 
 
-def test_a_boring_video(apm, photograph: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from ttt_bench_apm.analysis import block_tokens as tokens
+def test_video_islands_takes_the_tokens_of_a_video_of_one_image(
+    apm, photograph: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from ttt_bench_apm.analysis import block_tokens
 
     weights = video.MViT_V2_S_Weights.KINETICS400_V1
-    monkeypatch.setitem(tokens.VIDEO_MODELS, "mvit_v2_s", (small_video_model, weights))
+    monkeypatch.setitem(block_tokens.VIDEO_MODELS, "mvit_v2_s", (small_video_model, weights))
     torch.save(small_video_model().state_dict(), tmp_path / "w.pth")
     image = Image.open(photograph).convert("RGB")
     run = ("video:mvit_v2_s", image, [1, 3], torch.device("cpu"))
-    first, third = tokens.video_tokens(*run, weights=tmp_path / "w.pth")
+    first, third = block_tokens.video_tokens(*run, weights=tmp_path / "w.pth")
     assert (first.shape, third.shape) == ((56, 56, 8), (28, 28, 16))
-    again, _ = tokens.video_tokens(*run, weights=tmp_path / "w.pth")
+    again, _ = block_tokens.video_tokens(*run, weights=tmp_path / "w.pth")
     assert torch.equal(first, again)
     video_command = ("video-islands", photograph, "-b", "video:mvit_v2_s", "--reduction", "pca")
     lines, _ = apm(*video_command, "--weights", "w.pth")
@@ -235,10 +240,10 @@ def test_a_boring_video(apm, photograph: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "--untrained" in err
 
 
-def test_bad_input_is_one_line(apm, tmp_path: Path):
+def test_bad_input_is_one_line_with_exit_code_2(apm, tmp_path: Path):
     assert "no such file" in apm("features", "nowhere.jpg", code=2)[1]
     assert "no such file" in apm("reconstruct", "-c", "nowhere.pth", code=2)[1]
-    assert "--grid 5" in apm("islands", "--grid", 5, code=2)[1]
+    assert "grid=5 is odd" in apm("islands", "--grid", 5, code=2)[1]
     (tmp_path / "taken").write_text("")
     assert "'taken' is a file" in apm("reconstruct", "-o", "taken", code=2)[1]
     assert "another -o" in apm("reconstruct", "-o", "taken/more", code=2)[1]

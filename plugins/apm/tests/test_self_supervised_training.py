@@ -11,8 +11,8 @@ from PIL import Image
 from ttt_bench_apm.self_supervised import shards as shards_module
 from ttt_bench_apm.self_supervised import training
 from ttt_bench_apm.self_supervised.checkpoints import load_field
-from ttt_bench_apm.self_supervised.images import Folder, square
-from ttt_bench_apm.self_supervised.shards import extract
+from ttt_bench_apm.self_supervised.images import PhotographFolder, square
+from ttt_bench_apm.self_supervised.shards import extract_features
 from ttt_bench_apm.self_supervised.teacher import Teacher
 from ttt_bench_apm.self_supervised.training import Recipe, rate, split
 
@@ -39,13 +39,13 @@ def teacher() -> Teacher:
     return Teacher("tiny-clip", load_backbone("tiny-clip", "cpu"))
 
 
-def test_shards_hold_what_the_teacher_says(
+def test_shards_hold_the_teachers_features_and_only_missing_ones_are_computed(
     photographs: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shards_module, "SHARD_BYTES", 100_000)
-    folder, said = Folder(photographs), []
-    shards = extract(folder, teacher, 16, tmp_path / "cache", said.append)
-    assert (len(shards), shards.size, len(said)) == (12, 5, 3)
+    folder, reported = PhotographFolder(photographs), []
+    shards = extract_features(folder, teacher, 16, tmp_path / "cache", reported.append)
+    assert (len(shards), shards.size, len(reported)) == (12, 5, 3)
     image, features = shards[7]
     assert torch.equal(image, square(folder.open(7), 16))
     expected = teacher(square(folder.open(7), 32)[None])[0]
@@ -57,14 +57,16 @@ def test_shards_hold_what_the_teacher_says(
     assert own.shape == (1, 8, 8, 128)
     # The same square through the backbone's own transform, but for the filter's rounding.
     torch.testing.assert_close(expected, own[0], atol=0.5, rtol=0.1)
-    # What is there is not computed again; what is missing is.
+    # Only a missing shard is computed again.
     shards.path(1).unlink()
-    said.clear()
-    extract(folder, teacher, 16, tmp_path / "cache", said.append)
-    assert len(said) == 1
+    reported.clear()
+    extract_features(folder, teacher, 16, tmp_path / "cache", reported.append)
+    assert len(reported) == 1
     # Another list of images is another folder.
     (photographs / "0" / "0.png").unlink()
-    extract(Folder(photographs), teacher, 16, tmp_path / "cache", said.append)
+    extract_features(
+        PhotographFolder(photographs), teacher, 16, tmp_path / "cache", reported.append
+    )
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -74,8 +76,8 @@ def log(folder: str) -> list[dict]:
 
 
 def run(ttt, photographs: Path, output: str, *more: object, code: int = 0) -> str:
-    left, _, err = ttt("apm", "train", "--images", photographs, "-o", output, *SMALL, *more)
-    assert left == code, err
+    exit_code, _, err = ttt("apm", "train", "--images", photographs, "-o", output, *SMALL, *more)
+    assert exit_code == code, err
     return err
 
 
@@ -95,7 +97,7 @@ def test_train_writes_a_model_that_the_commands_use(ttt, photographs: Path):
 
 
 @pytest.mark.parametrize("locations", [0, 6])
-def test_a_stopped_training_goes_on_as_if_it_had_not(
+def test_a_stopped_training_continues_to_the_same_network(
     ttt, photographs: Path, monkeypatch: pytest.MonkeyPatch, locations: int
 ):
     """Killed within an epoch, after a state was saved, and after an epoch."""
@@ -120,49 +122,53 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(
         run(ttt, photographs, "parts", *options, code=130)
     run(ttt, photographs, "parts", *options)
     assert log("parts") == log("whole")
-    one, other = (load_field(Path(f) / "model.pth").network for f in ("whole", "parts"))
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    whole, parts = (load_field(Path(f) / "model.pth").network for f in ("whole", "parts"))
+    pairs = zip(whole.state_dict().values(), parts.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_the_mean_field_is_what_it_is_called(photographs: Path, teacher: Teacher, tmp_path: Path):
+def test_the_mean_field_is_the_mean_of_the_training_photographs_features(
+    photographs: Path, teacher: Teacher, tmp_path: Path
+):
     from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
     from ttt_bench_apm.self_supervised.validation import Validation
 
-    shards = extract(Folder(photographs), teacher, 16, tmp_path / "cache", lambda line: None)
+    shards = extract_features(
+        PhotographFolder(photographs), teacher, 16, tmp_path / "cache", lambda line: None
+    )
     fitting, held_out = split(12, 512, seed=0)
     assert (len(fitting), len(held_out)) == (10, 2)
     assert sorted(fitting + held_out) == list(range(12))
     sizes = FieldSizes(grid=8, patch=2, code=16, widths=(8,), features=128, colour=4)
     validation = Validation(shards, fitting, held_out, sizes, torch.device("cpu"), 0)
-    every = torch.stack([shards[place][1].float() for place in range(12)])
-    mean = every[fitting].mean(0)
+    features = torch.stack([shards[index][1].float() for index in range(12)])
+    mean = features[fitting].mean(0)
     torch.testing.assert_close(validation.mean_field, mean)
     errors = validation(PerceptionField(sizes))
-    assert errors["mean_field"] == pytest.approx((every[held_out] - mean).square().mean().item())
+    assert errors["mean_field"] == pytest.approx((features[held_out] - mean).square().mean().item())
     assert errors["gain"] == pytest.approx(errors["mean_field"] / errors["val_feature"])
 
 
-def test_rate():
+def test_the_rate_is_constant_or_falls_by_a_cosine():
     cosine = Recipe(epochs=2, lr=1.0, schedule="cosine")
     assert [round(rate(cosine, p), 3) for p in (0.0, 0.5, 1.0)] == [1.0, 0.5, 0.0]
     assert rate(Recipe(), 0.9) == 1e-4
 
 
 @pytest.mark.parametrize(
-    ("more", "wanted"),
+    ("options", "words"),
     [
-        (("--widths", "24,none"), ["'24,none'", "as 512,256"]),
+        (("--widths", "24,none"), ["'24,none'", "such as 512,256"]),
         (("--code", 18), ["--code 18"]),
         (("--teacher", "mae:nowhere.pth"), ["nowhere.pth"]),
         (("--teacher", "tiny-mae", "--teacher-side", 30), ["30 pixels"]),
         (("--teacher", "mae:nowhere.pth", "--weights", "w.pth"), ["leave --weights out"]),
     ],
 )
-def test_bad_options_are_one_line(ttt, photographs: Path, more: Sequence, wanted: list[str]):
-    err = run(ttt, photographs, "m", *more, code=2)
+def test_bad_options_are_one_line(ttt, photographs: Path, options: Sequence, words: list[str]):
+    err = run(ttt, photographs, "m", *options, code=2)
     assert err.count("\n") == 1, err
-    assert all(word in err for word in wanted), err
+    assert all(word in err for word in words), err
 
 
 def test_other_options_in_the_same_folder_are_refused(ttt, photographs: Path):
@@ -172,9 +178,9 @@ def test_other_options_in_the_same_folder_are_refused(ttt, photographs: Path):
 
 def test_folders_and_files_that_are_no_photographs(tmp_path: Path):
     with pytest.raises(UserError, match="no such folder"):
-        Folder(tmp_path / "nowhere")
+        PhotographFolder(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no"):
-        Folder(tmp_path)
+        PhotographFolder(tmp_path)
     (tmp_path / "broken.png").write_text("text")
     with pytest.raises(UserError, match="not a readable image"):
-        Folder(tmp_path).open(0)
+        PhotographFolder(tmp_path).open(0)

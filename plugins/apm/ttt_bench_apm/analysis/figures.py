@@ -1,226 +1,283 @@
-"""The figures of each command, made of arrays."""
+"""The figures of the commands, made of arrays."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ttt_bench_apm.analysis.costs import Cost
-from ttt_bench_apm.analysis.drawing import DOTS, Chart, Panel, draw, on_grid
+from ttt_bench_apm.analysis.drawing import DPI, Chart, Panel, draw, on_grid
 from ttt_bench_apm.analysis.islands import Islands
+from ttt_bench_apm.self_supervised.photograph import Photograph
+
+# Values of any number of locations, row by row of their grid.
+Colours = Float[np.ndarray, "_ 3"]
+Shades = Float[np.ndarray, "_ 1"]
+Errors = Float[np.ndarray, " _"]
+Pixels = Float[np.ndarray, "rows columns 3"]
+
+PANELS_PER_ROW = 5
+STRIP_PANELS = 6
 
 
 def islands_figures(
     islands: Islands,
-    shades: Sequence[np.ndarray],
-    colours: Sequence[np.ndarray],
-    seen: np.ndarray,
+    shades: Sequence[Shades],
+    colours: Sequence[Colours],
+    network_input: Pixels,
     method: str,
     heading: str,
 ) -> tuple[Figure, list[Figure]]:
-    """One figure of every field, and the frames of an animation, a field each.
+    """Draw one figure of every field, and the frames of an animation, a field each.
 
     Args:
-        shades: each field in one dimension, then the one without the image; `colours` in three
-            (`reduce_fields`).
-        seen: the image as the network gets it.
+        islands: the training.
+        shades: each field in one dimension, then the field without the image.
+        colours: the same in three dimensions.
+        network_input: the image as the network sees it.
+        method: the name of the reduction.
+        heading: what the figures are of.
     """
     names = [f"after {step} step{'s' * (step != 1)}" for step in islands.steps]
     names.append("same weights, no image")
-    loss = Panel("loss", chart=lambda axis: loss_curve(axis, islands, None))
-    picture = Panel("input", seen)
-    grey = [Panel(f"{n}, 1-D", on_grid(s)) for n, s in zip(names, shades, strict=True)]
-    rgb = [Panel(f"{n}, 3-D", on_grid(c)) for n, c in zip(names, colours, strict=True)]
+    picture = Panel("input", network_input)
+    shade_panels = [Panel(f"{n}, 1-D", on_grid(s)) for n, s in zip(names, shades, strict=True)]
+    colour_panels = [Panel(f"{n}, 3-D", on_grid(c)) for n, c in zip(names, colours, strict=True)]
+    whole = draw(
+        [
+            [picture, *shade_panels],
+            [Panel("loss", chart=_loss_curve(islands, None)), *colour_panels],
+        ],
+        f"{method} of the feature field | {heading}",
+    )
     frames = [
         draw(
-            [[picture, one, three, Panel("loss", chart=_marked(islands, step))]],
+            [[picture, shade, colour, Panel("loss", chart=_loss_curve(islands, step))]],
             f"{method} of the feature field, {name} | {heading}",
         )
-        for one, three, step, name in zip(grey, rgb, islands.steps, names, strict=False)
+        for shade, colour, step, name in zip(
+            shade_panels, colour_panels, islands.steps, names, strict=False
+        )
     ]
-    return draw(
-        [[picture, *grey], [loss, *rgb]], f"{method} of the feature field | {heading}"
-    ), frames
+    return whole, frames
 
 
-def _marked(islands: Islands, step: int) -> Chart:
-    return lambda axis: loss_curve(axis, islands, step)
+def _loss_curve(islands: Islands, marked: int | None) -> Chart:
+    """Return a chart of the loss over the steps, logarithmic, with one step marked."""
 
+    def chart(axis: Axes) -> None:
+        axis.plot(islands.losses, linewidth=1, color="black")
+        if marked is not None:
+            axis.plot(marked, islands.losses[marked], "o", color="crimson", markersize=4)
+        axis.set_yscale("log")
+        axis.set_xlabel("steps", fontsize=6)
+        axis.set_ylabel("mean squared error", fontsize=6)
+        axis.set_box_aspect(1)
 
-def loss_curve(axis: Axes, islands: Islands, mark: int | None) -> None:
-    """The loss over the steps, logarithmic, one step marked."""
-    axis.plot(islands.losses, linewidth=1, color="black")
-    if mark is not None:
-        axis.plot(mark, islands.losses[mark], "o", color="crimson", markersize=4)
-    axis.set_yscale("log")
-    axis.set_xlabel("steps", fontsize=6)
-    axis.set_ylabel("mean squared error", fontsize=6)
-    axis.set_box_aspect(1)
+    return chart
 
 
 def features_figure(
-    photograph: np.ndarray,
-    seen: np.ndarray,
-    teacher: np.ndarray,
-    answered: np.ndarray,
-    error: np.ndarray,
-    finer: np.ndarray,
+    photograph: Photograph,
+    teacher: Colours,
+    predicted: Colours,
+    finer: Colours,
+    error: Errors,
     heading: str,
 ) -> Figure:
-    """Teacher's grid and the network's in the same colours, where they differ, and a finer field.
+    """Draw the teacher's features and the network's in the same colours, and where they differ.
 
     Args:
-        teacher: colours of the teacher's patches, row by row, as `answered` and `finer` are of the
-            network's answers.
-        error: of each patch.
+        photograph: the photograph before its network.
+        teacher: colours of the teacher's patches.
+        predicted: colours of the network's features at these patches.
+        finer: colours of the network's features on a finer grid.
+        error: the squared error of each patch.
+        heading: the title of the figure.
     """
-    side, fine = (round(len(values) ** 0.5) for values in (teacher, finer))
     panels = [
-        Panel("photograph", photograph),
-        Panel(f"as the network sees it, {len(seen)}x{len(seen)}", seen),
-        Panel(f"teacher, {side}x{side}", on_grid(teacher)),
-        Panel(f"APM, {side}x{side}", on_grid(answered)),
-        Panel(f"APM asked at {fine}x{fine}", on_grid(finer)),
+        *_input_panels(photograph),
+        _grid_panel("teacher,", teacher),
+        _grid_panel("APM,", predicted),
+        _grid_panel("APM queried at", finer),
         Panel("squared error", on_grid(error[:, None]), unit="mean over channels"),
     ]
     return draw([panels[:3], panels[3:]], heading)
 
 
-def field_figure(
-    photograph: np.ndarray, seen: np.ndarray, grids: Sequence[np.ndarray], heading: str
-) -> Figure:
-    """What the network answers on grids of several sizes, where there is no teacher."""
-    panels = [
-        Panel("photograph", photograph),
-        Panel(f"as the network sees it, {len(seen)}x{len(seen)}", seen),
-    ]
-    for colours in grids:
-        side = round(len(colours) ** 0.5)
-        panels.append(Panel(f"APM, {side}x{side}", on_grid(colours)))
-    return draw([panels], heading)
+def field_figure(photograph: Photograph, grids: Sequence[Colours], heading: str) -> Figure:
+    """Draw the network's features on several grids, without a teacher.
+
+    Args:
+        photograph: the photograph before its network.
+        grids: colours of the network's features on each grid.
+        heading: the title of the figure.
+    """
+    panels = [_grid_panel("APM,", colours) for colours in grids]
+    return draw([[*_input_panels(photograph), *panels]], heading)
 
 
 def reconstruction_figure(
-    photograph: np.ndarray,
-    seen: np.ndarray,
-    wanted: np.ndarray,
-    decoded: np.ndarray,
-    error: np.ndarray,
-    finer: np.ndarray,
+    photograph: Photograph,
+    target: Colours,
+    decoded: Colours,
+    finer: Colours,
+    error: Errors,
     heading: str,
 ) -> Figure:
-    """The image's mean colours, those decoded from the field, and where they differ."""
-    side, fine = (round(len(values) ** 0.5) for values in (wanted, finer))
+    """Draw the image's mean colours, the colours decoded from the field, and where they differ.
+
+    Args:
+        photograph: the photograph before its network.
+        target: the mean colour of each cell.
+        decoded: the colours decoded at these cells.
+        finer: the colours decoded on a finer grid.
+        error: the root mean squared error of each cell.
+        heading: the title of the figure.
+    """
     panels = [
-        Panel("photograph", photograph),
-        Panel(f"as the network sees it, {len(seen)}x{len(seen)}", seen),
-        Panel(f"its mean colours, {side}x{side}", on_grid(wanted)),
-        Panel(f"decoded, {side}x{side}", on_grid(decoded)),
-        Panel(f"decoded at {fine}x{fine}", on_grid(finer)),
+        *_input_panels(photograph),
+        _grid_panel("its mean colours,", target),
+        _grid_panel("decoded,", decoded),
+        _grid_panel("decoded at", finer),
         Panel("error", on_grid(error[:, None]), unit="root mean square"),
     ]
     return draw([panels[:3], panels[3:]], heading)
 
 
+def _input_panels(photograph: Photograph) -> list[Panel]:
+    """Return panels of the photograph and of the network's input."""
+    side = len(photograph.input_display)
+    return [
+        Panel("photograph", photograph.display),
+        Panel(f"as the network sees it, {side}x{side}", photograph.input_display),
+    ]
+
+
+def _grid_panel(title: str, colours: Colours) -> Panel:
+    """Return a panel of a square grid, its title followed by the grid's size."""
+    side = round(len(colours) ** 0.5)
+    return Panel(f"{title} {side}x{side}", on_grid(colours))
+
+
 def interpolation_figures(
-    ends: tuple[np.ndarray, np.ndarray],
-    decoded: Sequence[np.ndarray],
-    colours: Sequence[np.ndarray],
-    shares: Sequence[float],
+    inputs: tuple[Pixels, Pixels],
+    decoded: Sequence[Colours],
+    features: Sequence[Colours],
     heading: str,
-    shown: int = 6,
 ) -> tuple[Figure, list[Figure]]:
-    """A strip of some of the answers between two images, and the frames of an animation of all.
+    """Draw a strip of some of the fields between two images, and the frames of an animation of all.
 
     Args:
-        shares: how far each answer's trigger is on its way, from 0 to 1.
+        inputs: both images as the network sees them.
+        decoded: colours decoded at each step, from the first image to the second.
+        features: colours of the features at each step.
+        heading: the title of the figures.
     """
-    one, other = Panel("first input", ends[0]), Panel("second input", ends[1])
-    rgb = [Panel(f"colours, {s:.2f}", on_grid(d)) for s, d in zip(shares, decoded, strict=True)]
-    fields = [Panel(f"features, {s:.2f}", on_grid(c)) for s, c in zip(shares, colours, strict=True)]
-    some = np.linspace(0, len(shares) - 1, min(shown, len(shares))).round().astype(int)
+    first, second = Panel("first input", inputs[0]), Panel("second input", inputs[1])
+    shares = np.linspace(0, 1, len(decoded))
+    decoded_panels = [
+        Panel(f"colours, {s:.2f}", on_grid(c)) for s, c in zip(shares, decoded, strict=True)
+    ]
+    feature_panels = [
+        Panel(f"features, {s:.2f}", on_grid(c)) for s, c in zip(shares, features, strict=True)
+    ]
+    last = len(shares) - 1
+    chosen = np.linspace(0, last, min(STRIP_PANELS, last + 1)).round().astype(int)
     strip = draw(
         [
-            [one, *(rgb[place] for place in some), other],
-            [None, *(fields[place] for place in some)],
+            [first, *(decoded_panels[step] for step in chosen), second],
+            [None, *(feature_panels[step] for step in chosen)],
         ],
         heading,
     )
-    frames = [draw([[one, c, f, other]], heading) for c, f in zip(rgb, fields, strict=True)]
+    frames = [
+        draw([[first, colours, field, second]], heading)
+        for colours, field in zip(decoded_panels, feature_panels, strict=True)
+    ]
     return strip, frames
 
 
 def points_figure(
-    seen: np.ndarray,
-    decoded: np.ndarray,
+    network_input: Pixels,
+    decoded: Colours,
     points: Sequence[tuple[float, float]],
-    similarities: Sequence[np.ndarray],
+    similarities: Sequence[Float[np.ndarray, " locations"]],
     heading: str,
 ) -> Figure:
-    """Where an image was asked, and how alike every other location's feature is to each answer.
+    """Draw the queried points, and how similar all other locations are to each of them.
 
     Args:
+        network_input: the image as the network sees it.
+        decoded: the colours decoded at all locations.
         points: (y, x) as fractions of the square.
-        similarities: cosines to the features of all locations, row by row, less the mean feature.
+        similarities: for each point, cosines to the features of all locations.
+        heading: the title of the figure.
     """
 
-    def marked(picture: np.ndarray, some: Sequence[int]) -> Chart:
+    def marked(picture: np.ndarray, numbers: Sequence[int]) -> Chart:
         def chart(axis: Axes) -> None:
             axis.imshow(picture, cmap="coolwarm", vmin=-1, vmax=1, extent=(0, 1, 1, 0))
-            for place in some:
-                y, x = points[place]
+            for number in numbers:
+                y, x = points[number]
                 axis.plot(x, y, "o", color="white", markeredgecolor="black", markersize=9)
-                axis.annotate(str(place + 1), (x, y), fontsize=6, ha="center", va="center")
+                axis.annotate(str(number + 1), (x, y), fontsize=6, ha="center", va="center")
             axis.set_xlabel("x", fontsize=6)
             axis.set_ylabel("y", fontsize=6)
 
         return chart
 
-    every = range(len(points))
+    numbers = range(len(points))
     panels = [
-        Panel("input", chart=marked(seen, every)),
-        Panel("decoded colours", chart=marked(on_grid(decoded), every)),
-        *(
-            Panel(f"cosine to point {place + 1}", chart=marked(on_grid(one[:, None]), [place]))
-            for place, one in enumerate(similarities)
-        ),
+        Panel("input", chart=marked(network_input, numbers)),
+        Panel("decoded colours", chart=marked(on_grid(decoded), numbers)),
     ]
-    return draw([panels[at : at + 5] for at in range(0, len(panels), 5)], heading)
+    for number, cosines in enumerate(similarities):
+        chart = marked(on_grid(cosines[:, None]), [number])
+        panels.append(Panel(f"cosine to point {number + 1}", chart=chart))
+    starts = range(0, len(panels), PANELS_PER_ROW)
+    return draw([panels[start : start + PANELS_PER_ROW] for start in starts], heading)
 
 
-def costs_figure(rows: Mapping[str, Sequence[Cost]], grid: str) -> Figure:
-    """FLOPs, time and memory against patches per side; dashed where they are extrapolated."""
-    figure = Figure((8.5, 3), dpi=DOTS, layout="constrained")
+def costs_figure(costs_by_model: Mapping[str, Sequence[Cost]], grid: int) -> Figure:
+    """Draw FLOPs, time and memory against patches per side, dashed where extrapolated.
+
+    Args:
+        costs_by_model: the costs of each model, in rising order of sides.
+        grid: cells per side of APM's own grid, for the title.
+    """
+    figure = Figure((8.5, 3), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 3)
-    labels = ("GFLOPs, forward", "seconds", "MB, peak")
-    for axis, label, name in zip(axes, labels, ("gflops", "seconds", "megabytes"), strict=True):
-        for place, (who, costs) in enumerate(rows.items()):
-            run = [cost for cost in costs if cost.seconds is not None]
-            colour = f"C{place}"
-            axis.plot(
-                [c.side for c in run], [getattr(c, name) for c in run], "o-",
-                color=colour, markersize=3, label=who,
-            )  # fmt: skip
-            if name == "gflops" and len(run) < len(costs):
-                rest = costs[len(run) - 1 :]
-                axis.plot(
-                    [c.side for c in rest], [c.gflops for c in rest], "--",
-                    color=colour, label=f"{who}, extrapolated",
-                )  # fmt: skip
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        sides = [cost.side for cost in next(iter(rows.values()))]
-        axis.set_xticks(sides, [str(side) for side in sides])
-        axis.set_xlabel("patches per side", fontsize=8)
+    labels = {"gflops": "GFLOPs, forward", "seconds": "seconds", "megabytes": "MB, peak"}
+    for axis, (name, label) in zip(axes, labels.items(), strict=True):
+        for number, (model, costs) in enumerate(costs_by_model.items()):
+            colour = f"C{number}"
+            measured = [cost for cost in costs if cost.seconds is not None]
+            sides, values = zip(*((c.side, getattr(c, name)) for c in measured), strict=True)
+            axis.plot(sides, values, "o-", color=colour, markersize=3, label=model)
+            if name == "gflops" and len(measured) < len(costs):
+                rest = costs[len(measured) - 1 :]
+                sides, values = [c.side for c in rest], [c.gflops for c in rest]
+                axis.plot(sides, values, "--", color=colour, label=f"{model}, extrapolated")
+        _log_axes(axis, [cost.side for cost in next(iter(costs_by_model.values()))])
         axis.set_ylabel(label, fontsize=8)
-        axis.tick_params(labelsize=7)
     axes[0].legend(fontsize=6)
     figure.suptitle(
         f"Cost of one image against queried patches (APM's own grid: {grid})", fontsize=9
     )
     return figure
+
+
+def _log_axes(axis: Axes, sides: list[int]) -> None:
+    """Set both axes to a logarithmic scale, with patches per side below."""
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xticks(sides, [str(side) for side in sides])
+    axis.set_xlabel("patches per side", fontsize=8)
+    axis.tick_params(labelsize=7)

@@ -1,4 +1,4 @@
-"""Islands of agreement: the feature field while one network is fitted to one token."""
+"""Islands of agreement: the feature field of one network while test-time training goes on."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench_apm.methods.apm import adam
+from ttt_bench_apm.methods.apm import training_steps
 from ttt_bench_apm.methods.apm_network import Network, Weights
 
 
 @dataclass(frozen=True)
 class Islands:
-    """What was seen.
+    """The fields and losses of one training.
 
     Attributes:
-        steps: after how many steps each field was taken.
-        fields: row by row.
-        losses: before each step and after the last.
-        without_image: the field of the last weights for an image of zeros: what position alone
-            makes of it.
+        steps: the number of steps before each field.
+        fields: the features of every location, row by row.
+        losses: the loss before each step and after the last.
+        without_image: the field of the last weights for an image of zeros, which depends on
+            positions alone.
     """
 
     steps: list[int]
@@ -29,18 +29,20 @@ class Islands:
 
     @property
     def position_share(self) -> float:
-        """How much of the last field's variance over locations is there without the image, 0 to 1.
+        """The share of the last field's variance that is there without the image, 0 to 1.
 
-        The squared correlation of the two fields, each less its mean feature. Near 1, a picture of
-        the field shows the position code, and nothing of the image.
+        It is the squared correlation of the two fields over locations, each less its mean feature.
+        Near 1, a picture of the field shows the position code and nothing of the image.
         """
-        pair = (self.fields[-1].double(), self.without_image.double())
-        one, other = (field - field.mean(0) for field in pair)
-        both = one.square().sum() * other.square().sum()
-        return float((one * other).sum() ** 2 / both.clamp(min=1e-30))
+        field, blank = (
+            values - values.mean(0)
+            for values in (self.fields[-1].double(), self.without_image.double())
+        )
+        norms = field.square().sum() * blank.square().sum()
+        return float((field * blank).sum() ** 2 / norms.clamp(min=1e-30))
 
 
-def overfit(
+def watch_training(
     network: Network,
     weights: Weights,
     image: Float[Tensor, "3 side side"],
@@ -49,29 +51,28 @@ def overfit(
     every: int,
     lr: float = 1e-4,
 ) -> Islands:
-    """Fit the weights, in place, to one teacher feature as test-time training does.
+    """Train the weights, in place, as test-time training does, and keep the fields on the way.
 
     Args:
-        weights: a stack of one.
-        every: steps between two fields; the first is taken before any step, one after the last.
+        network: the functions of the network.
+        weights: the weights of one sample, a stack of one.
+        image: the image as the network sees it.
+        target: the backbone's feature of the image, not normalized.
+        steps: Adam steps.
+        every: steps between two fields; the first is before any step, the last after all.
+        lr: the learning rate.
 
     Source: arXiv 2410.20535, sections 3 and 4.2.
     """
-    optimizers = adam(weights, lr)
-    taken, fields, losses = [], [], []
-    for step in range(steps + 1):
+    images = image[None]  # (1, 3, S, S)
+    field_steps, fields, losses = [], [], []
+    training = training_steps(network, weights, images, target[None], steps, lr)
+    for step, pooled in enumerate(training):
+        losses.append((pooled[0] - target).square().mean().item())
         if step % every == 0 or step == steps:
             with torch.no_grad():
-                fields.append(network.field(weights, image[None])[0].cpu())
-            taken.append(step)
-        loss = (network(weights, image[None])[0] - target).square().mean()
-        losses.append(loss.item())
-        if step < steps:
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
+                fields.append(network.field(weights, images)[0].cpu())  # (L, D)
+            field_steps.append(step)
     with torch.no_grad():
-        blank = network.field(weights, torch.zeros_like(image)[None])[0].cpu()
-    return Islands(taken, fields, losses, blank)
+        blank = network.field(weights, torch.zeros_like(images))[0].cpu()
+    return Islands(field_steps, fields, losses, blank)

@@ -1,4 +1,4 @@
-"""`ttt-bench apm`: what the network perceives, drawn and measured. Each command is a file."""
+"""The group `ttt-bench apm`; each of its commands is a file."""
 
 import click
 
@@ -12,27 +12,27 @@ from ttt_bench_apm.commands.train import train
 from ttt_bench_apm.commands.video_islands import video_islands
 
 
-@click.group("apm", short_help="Draw what APM perceives; train the self-supervised APM.")
+@click.group("apm", short_help="Train the self-supervised APM and draw what it perceives.")
 def apm() -> None:
-    """What APM perceives: fields, islands, reconstruction, interpolation, cost.
+    """Draw and measure what APM perceives, and train the self-supervised APM.
 
-    Every command runs on the embedded models and, without an IMAGE, on an embedded photograph.
+    Every command runs on embedded models and, without an IMAGE, on an embedded photograph.
 
     \b
-    ttt-bench apm islands photo.jpg
     ttt-bench apm features photo.jpg
     ttt-bench apm query photo.jpg --at 0.5,0.25
+    ttt-bench apm islands photo.jpg
     """
 
 
 for command in (
-    islands,
-    train,
     features,
     reconstruct,
     interpolate,
     query,
     sweep,
+    islands,
     video_islands,
+    train,
 ):
     apm.add_command(command)

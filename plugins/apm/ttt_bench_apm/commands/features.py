@@ -1,14 +1,18 @@
 """`ttt-bench apm features`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ttt_bench_apm.commands import options
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
-@click.command("features", short_help="Teacher's and APM's grid of features, and a finer field.")
+
+@click.command("features", short_help="Draw the features of APM and its teacher on a grid.")
 @options.image
 @options.checkpoint
 @options.teacher
@@ -25,49 +29,50 @@ def features(
     device: str,
     output: Path,
 ) -> None:
-    """Draw the teacher's patch features of IMAGE, APM's at the same places, and where they differ.
+    """Draw the teacher's patch features of IMAGE, APM's at the same locations, and the error.
 
-    Colours are three principal axes of the teacher's features of this image (of APM's without a
-    teacher), less the mean field that the checkpoint keeps: what is left is of this image and not
-    of the place. A finer picture asks APM at --fine places per side.
+    Colours are three principal axes of the teacher's features (of APM's for --teacher none). The
+    mean field of the checkpoint is subtracted first: what is left depends on the image, not on the
+    location alone. A finer grid queries APM at --fine locations per side.
     """
-    import numpy as np
-
     from ttt_bench_apm.analysis.drawing import save_figure
     from ttt_bench_apm.analysis.figures import features_figure, field_figure
-    from ttt_bench_apm.analysis.reduction import Colours
+    from ttt_bench_apm.analysis.reduction import PrincipalColours
     from ttt_bench_apm.self_supervised.images import square
 
     trained = options.load_trained(checkpoint, device)
     model = options.load_teacher(teacher, weights, trained, device)
-    subject = options.load_subject(image, trained)
-    name = options.name_of(image)
+    photograph = options.load_photograph(image, trained)
+    name = options.image_name(image)
+    side = trained.network.sizes.grid if model is None else model.rows
+    has_mean = trained.mean_field is not None
+    subtracted = ", less the mean field" if has_mean else ""
 
-    def beyond_place(features: Any, points: int) -> np.ndarray:
-        return trained.less_mean(features, subject.grid(points)).cpu().numpy()
+    def without_mean(values: "Tensor", points: int) -> "np.ndarray":
+        return trained.subtract_mean_field(values, photograph.grid(points)).cpu().numpy()
 
-    finer = beyond_place(subject.ask(subject.grid(fine)).features, fine)
-    less = "" if trained.mean_field is None else ", less the mean field"
+    predicted = photograph.query(photograph.grid(side)).features  # (side*side, D)
+    finer = without_mean(photograph.query(photograph.grid(fine)).features, fine)
+    own = without_mean(predicted, side)
     if model is None:
-        side = trained.network.sizes.grid
-        own = beyond_place(subject.ask(subject.grid(side)).features, side)
-        colours = Colours(own)
-        grids = [colours(own), colours(finer)]
-        heading = f"{name}: APM's features{less}"
-        figure = field_figure(subject.photograph, subject.seen, grids, heading)
+        colours = PrincipalColours(own)
+        heading = f"{name}: APM's features{subtracted}"
+        figure = field_figure(photograph, [colours(own), colours(finer)], heading)
     else:
-        wanted = model(square(subject.original, model.side)[None])[0].flatten(0, 1)
-        answered = subject.ask(subject.grid(model.rows)).features
-        error = (answered - wanted).square().mean(1).cpu().numpy()
-        wanted, answered = (beyond_place(some, model.rows) for some in (wanted, answered))
-        spread = (wanted**2).mean() if less else ((wanted - wanted.mean(0)) ** 2).mean()
-        said = f"mean squared error {error.mean():.3f}"
-        said += f", of {'the mean field' if less else 'their mean'} {spread:.3f}"
-        colours = Colours(wanted)
+        target = model(square(photograph.original, model.side)[None])[0].flatten(0, 1)
+        error = (predicted - target).square().mean(1).cpu().numpy()  # (side*side,)
+        targets = without_mean(target, side)
+        # The error of the mean field, or of the mean feature where there is no mean field.
+        constant = (targets**2).mean() if has_mean else targets.var(0).mean()
+        summary = (
+            f"mean squared error {error.mean():.3f}, "
+            f"of {'the mean field' if has_mean else 'their mean'} {constant:.3f}"
+        )
+        colours = PrincipalColours(targets)
         figure = features_figure(
-            subject.photograph, subject.seen, colours(wanted), colours(answered), error,
-            colours(finer), f"{name}: features of {model.name} and of APM{less} | {said}",
+            photograph, colours(targets), colours(own), colours(finer), error,
+            f"{name}: features of {model.name} and of APM{subtracted} | {summary}",
         )  # fmt: skip
-        click.echo(f"{said} ({spread / error.mean():.2f} times as much)")
-        click.echo(f"the three colours hold {100 * colours.explained:.0f} % of what varies")
+        click.echo(f"{summary} ({constant / error.mean():.2f} times as much)")
+        click.echo(f"the colours show {100 * colours.explained:.0f} % of the features' variance")
     click.echo(save_figure(figure, output / f"{name}-features.png"))

@@ -7,12 +7,12 @@ import click
 from ttt_bench_apm.commands import options
 
 
-@click.command("interpolate", short_help="From one image to another, in colours and features.")
+@click.command("interpolate", short_help="Draw the fields between two images.")
 @options.image
 @click.argument("other", required=False, type=click.Path(path_type=Path))
 @options.checkpoint
 @click.option("--steps", type=click.IntRange(2, 1000), default=16, show_default=True,
-              help="Equal parts of the way.")  # fmt: skip
+              help="Number of equal steps from one image to the other.")  # fmt: skip
 @options.fine
 @options.device
 @options.output
@@ -25,35 +25,36 @@ def interpolate(
     device: str,
     output: Path,
 ) -> None:
-    """Move the trigger from IMAGE to OTHER and draw what every location answers on the way.
+    """Move the trigger from IMAGE to OTHER and draw the field at every step.
 
-    A strip, and an animation of all steps. Features are in the colours of three principal axes that
-    the two ends share, less the mean field where the checkpoint keeps one.
+    The results are a strip of some steps and an animation of all. Features are shown in the colours
+    of three principal axes of both ends, less the mean field of the checkpoint.
     """
     import numpy as np
 
     from ttt_bench import UserError
     from ttt_bench_apm.analysis.drawing import save_animation, save_figure
     from ttt_bench_apm.analysis.figures import interpolation_figures
-    from ttt_bench_apm.analysis.reduction import Colours
-    from ttt_bench_apm.self_supervised.interpolation import interpolate as between
+    from ttt_bench_apm.analysis.reduction import PrincipalColours
+    from ttt_bench_apm.self_supervised.interpolation import interpolate as fields_between
 
     if image is not None and other is None:
-        raise UserError("interpolate wants two photographs, or none for the embedded ones")
+        raise UserError("interpolate needs two photographs, or none for the embedded ones")
     trained = options.load_trained(checkpoint, device)
-    one, two = (options.load_subject(path, trained, n) for n, path in enumerate((image, other)))
-    names = [options.name_of(path, n) for n, path in enumerate((image, other))]
-    answers = list(between(trained.network, one.image, two.image, steps, one.grid(fine), last=True))
-    grid = one.grid(fine)
-    fields = [trained.less_mean(answer.features, grid).cpu().numpy() for answer in answers]
-    colours = Colours(np.concatenate([fields[0], fields[-1]]))
-    strip, frames = interpolation_figures(
-        (one.seen, two.seen),
-        [answer.rgb.cpu().numpy().clip(0, 1) for answer in answers],
-        [colours(field) for field in fields],
-        [step / steps for step in range(steps + 1)],
-        f"the trigger on its way from {names[0]} to {names[1]}, asked at {fine}x{fine}",
+    paths = (image, other)
+    first, second = (options.load_photograph(path, trained, n) for n, path in enumerate(paths))
+    names = [options.image_name(path, n) for n, path in enumerate(paths)]
+    grid = first.grid(fine)
+    fields = list(
+        fields_between(trained.network, first.image, second.image, steps, grid, last=True)
     )
-    stem = output / f"{names[0]}-to-{names[1]}"
-    click.echo(save_figure(strip, stem.with_suffix(".png")))
-    click.echo(save_animation(frames, stem.with_suffix(".gif"), milliseconds=150))
+    features = [trained.subtract_mean_field(field.features, grid).cpu().numpy() for field in fields]
+    colours = PrincipalColours(np.concatenate([features[0], features[-1]]))
+    strip, frames = interpolation_figures(
+        (first.input_display, second.input_display),
+        [field.rgb.cpu().numpy().clip(0, 1) for field in fields],
+        [colours(values) for values in features],
+        f"the trigger moves from {names[0]} to {names[1]}, queried at {fine}x{fine}",
+    )
+    click.echo(save_figure(strip, output / f"{names[0]}-to-{names[1]}.png"))
+    click.echo(save_animation(frames, output / f"{names[0]}-to-{names[1]}.gif", milliseconds=150))

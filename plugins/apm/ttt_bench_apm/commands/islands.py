@@ -8,25 +8,25 @@ import click
 from ttt_bench_apm.commands import options
 
 
-@click.command("islands", short_help="The feature field while one token is overfitted.")
+@click.command("islands", short_help="Draw the feature field while test-time training goes on.")
 @options.image
 @click.option("--backbone", "-b", default="tiny-clip", show_default=True,
-              help="The teacher, whose feature of the whole image is the token.")  # fmt: skip
+              help="Backbone whose feature of the whole image the network learns.")  # fmt: skip
 @options.weights
 @click.option("--steps", type=click.IntRange(min=1), default=60, show_default=True,
-              help="Adam steps.")  # fmt: skip
+              help="Number of Adam steps.")  # fmt: skip
 @click.option("--every", type=click.IntRange(min=1), default=12, show_default=True,
               help="Steps between two pictures.")  # fmt: skip
 @click.option("--grid", type=click.IntRange(min=2), default=32, show_default=True,
               help="Locations per side, an even number.")  # fmt: skip
 @click.option("--patch", type=click.IntRange(min=1), default=14, show_default=True,
-              help="Pixels per side of a location's patch.")  # fmt: skip
+              help="Side in pixels of a location's patch.")  # fmt: skip
 @click.option("--widths", nargs=3, type=click.IntRange(min=1), default=(1024, 512, 256),
-              show_default=True, help="Hidden layers; the release has 4096 2048 1024.")  # fmt: skip
+              show_default=True,
+              help="Widths of the hidden layers; the release has 4096 2048 1024.")  # fmt: skip
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True,
-              help="Adam's learning rate.")  # fmt: skip
-@click.option("--reduction", type=click.Choice(["tsne", "pca"]), default="tsne",
-              show_default=True, help="From features to shades; pca is quick.")  # fmt: skip
+              help="Learning rate of Adam.")  # fmt: skip
+@options.reduction
 @options.seed
 @options.device
 @options.output
@@ -45,50 +45,46 @@ def islands(
     device: str,
     output: Path,
 ) -> None:
-    """Fit one network to one feature of IMAGE, as test-time training does, and draw its field.
+    """Train one network on one feature of IMAGE, as test-time training does, and draw its field.
 
-    A figure and an animation: the field in one dimension (shades) and in three (colours) as the
-    steps go, the loss, and the input. Beside them is the last field of the same weights without the
-    image: what is there too comes from positions alone, and its share is printed.
+    The results are a figure and an animation: the field in one dimension (shades) and in three
+    (colours) at several steps, the loss, and the input. The last column is the field of the final
+    weights without the image, which depends on positions alone; its share is printed.
     """
     import torch
 
-    from ttt_bench import UserError, choose_device, load_backbone
+    from ttt_bench import choose_device, load_backbone
     from ttt_bench_apm.analysis.drawing import save_animation, save_figure
     from ttt_bench_apm.analysis.figures import islands_figures
-    from ttt_bench_apm.analysis.islands import overfit
-    from ttt_bench_apm.analysis.reduction import reduce_fields
+    from ttt_bench_apm.analysis.islands import watch_training
+    from ttt_bench_apm.analysis.reduction import METHOD_NAMES, reduce_fields
+    from ttt_bench_apm.methods.apm import APMConfig
     from ttt_bench_apm.methods.apm_network import Network, Sizes
-    from ttt_bench_apm.self_supervised.images import to_unit_range
-    from ttt_bench_apm.self_supervised.photograph import to_array
+    from ttt_bench_apm.self_supervised.images import to_array, to_unit_range
 
+    defaults = APMConfig()
     model = load_backbone(backbone, device, weights)
-    where = torch.device(choose_device(device))
-    if grid % 2 or model.feature_dim % 32:
-        raise UserError(
-            f"islands: --grid {grid} must be even, and the backbone's features (of size "
-            f"{model.feature_dim}) a multiple of 32"
-        )
-    photograph, name = options.open_subject(image), options.name_of(image)
-    sizes = Sizes(grid, patch, widths, model.feature_dim, heads=8)
-    network = Network(sizes, where)
-    drawn = network.draw([torch.Generator().manual_seed(seed)], 0.01, where)
-    pixels = model.preprocess(photograph, grid * patch).to(where)
+    network_device = torch.device(choose_device(device))
+    sizes = Sizes(grid, patch, widths, model.feature_dim, defaults.heads)
+    network = Network(sizes, network_device)
+    drawn = network.draw([torch.Generator().manual_seed(seed)], defaults.init_std)
+    photograph, name = options.open_image(image), options.image_name(image)
+    pixels = model.preprocess(photograph, grid * patch).to(network_device)  # (3, S, S)
     with torch.no_grad():
-        target = model.encode_image(model.preprocess(photograph)[None].to(where))[0]
-    seen = overfit(network, drawn, pixels, target, steps, every, lr)
-    fields = [field.numpy() for field in (*seen.fields, seen.without_image)]
+        target = model.encode_image(model.preprocess(photograph)[None].to(network_device))[0]
+    training = watch_training(network, drawn, pixels, target, steps, every, lr)
+    fields = [field.numpy() for field in (*training.fields, training.without_image)]
+    # PCA takes the axes of the last field with the image.
     shades, colours = (
         reduce_fields(fields, dimensions, reduction, seed, axes_of=-2) for dimensions in (1, 3)
     )
-    method = {"tsne": "t-SNE", "pca": "PCA"}[reduction]
     figure, frames = islands_figures(
-        seen, shades, colours, to_array(to_unit_range(pixels[None])[0]), method,
-        f"{name}, one token of {backbone}",
+        training, shades, colours, to_array(to_unit_range(pixels[None])[0]),
+        METHOD_NAMES[reduction], f"{name}, one feature of {backbone}",
     )  # fmt: skip
-    click.echo(f"loss {seen.losses[0]:.4g} before the first step, {seen.losses[-1]:.4g} at the end")
-    share = 100 * seen.position_share
+    first, last = training.losses[0], training.losses[-1]
+    click.echo(f"loss {first:.4g} before the first step, {last:.4g} after the last")
+    share = 100 * training.position_share
     click.echo(f"{share:.1f} % of the last field's variance is there without the image too")
-    stem = output / f"{name}-islands"
-    click.echo(save_figure(figure, stem.with_suffix(".png")))
-    click.echo(save_animation(frames, stem.with_suffix(".gif"), milliseconds=700))
+    click.echo(save_figure(figure, output / f"{name}-islands.png"))
+    click.echo(save_animation(frames, output / f"{name}-islands.gif", milliseconds=700))

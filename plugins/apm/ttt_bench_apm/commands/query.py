@@ -9,14 +9,14 @@ from ttt_bench_apm.commands import options
 
 
 class Point(click.ParamType):
-    """`y,x` as fractions of the square, from the top left."""
+    """A point `y,x` in fractions of the square, 0,0 at the top left."""
 
     name = "y,x"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, float]:
-        """Two numbers from 0 to 1."""
+        """Return both numbers."""
         if isinstance(value, tuple):
             return value
         try:
@@ -24,15 +24,15 @@ class Point(click.ParamType):
         except ValueError:
             y = x = -1.0
         if not (0 <= y <= 1 and 0 <= x <= 1):
-            self.fail(f"{value!r} is not two fractions from 0 to 1, as 0.5,0.25", param, ctx)
+            self.fail(f"{value!r} is not two fractions from 0 to 1, such as 0.5,0.25", param, ctx)
         return y, x
 
 
-@click.command("query", short_help="Ask single locations, one at a time.")
+@click.command("query", short_help="Query single locations and print their features.")
 @options.image
 @click.option("--at", "points", type=Point(), multiple=True, required=True,
-              help="y,x as fractions of the image's centred square, 0,0 its top left; may be "
-                   "repeated, and is asked in that order.")  # fmt: skip
+              help="Point to query, in fractions of the image's centred square, 0,0 at its top "
+                   "left. May be repeated.")  # fmt: skip
 @options.checkpoint
 @options.fine
 @options.device
@@ -45,10 +45,10 @@ def query(
     device: str,
     output: Path,
 ) -> None:
-    """Ask IMAGE at single locations, each by itself, and print what it answers as JSON lines.
+    """Query IMAGE at single points, one after another, and print colour and feature as JSON lines.
 
-    The picture shows where, and how alike the features of all --fine x --fine locations are to each
-    answer. Standard error says how far the answers are from those of all points asked at once.
+    The figure shows the points, and how similar the features of --fine x --fine locations are to
+    each of them. Standard error has the largest difference to querying all points at once.
     """
     import torch
     import torch.nn.functional as F
@@ -58,28 +58,34 @@ def query(
     from ttt_bench_apm.self_supervised.locations import from_fractions
 
     trained = options.load_trained(checkpoint, device)
-    subject, name = options.load_subject(image, trained), options.name_of(image)
-    fractions = torch.tensor(points, device=subject.image.device)
-    at = from_fractions(trained.network.sizes.grid, fractions)
-    field = subject.ask(subject.grid(fine))
-    alone = [subject.ask(one[None]) for one in at]
-    together = subject.ask(at)
-    for point, answer in zip(points, alone, strict=True):
-        values = {
+    photograph, name = options.load_photograph(image, trained), options.image_name(image)
+    fractions = torch.tensor(points, device=photograph.image.device)  # (points, 2)
+    locations = from_fractions(trained.network.sizes.grid, fractions)
+    alone = [photograph.query(location[None]) for location in locations]
+    together = photograph.query(locations)
+    for point, values in zip(points, alone, strict=True):
+        line = {
             "at": point,
-            "rgb": answer.rgb[0].tolist(),
-            "feature": answer.features[0].tolist(),
+            "rgb": values.rgb[0].tolist(),
+            "feature": values.features[0].tolist(),
         }
-        click.echo(json.dumps(values))
-    features = torch.cat([answer.features for answer in alone])
-    off = (features - together.features).abs().max() / together.features.abs().max()
-    click.echo(f"asked one by one and all at once: {off:.1e} of the scale apart", err=True)
-    every = trained.less_mean(field.features, subject.grid(fine))
-    features = trained.less_mean(features, at)
-    mean = every.mean(0)
-    similarities = F.normalize(features - mean) @ F.normalize(every - mean).T
+        click.echo(json.dumps(line))
+    features = torch.cat([values.features for values in alone])  # (points, D)
+    difference = (features - together.features).abs().max() / together.features.abs().max()
+    click.echo(
+        f"largest difference to all points at once: {difference:.1e} of the largest feature",
+        err=True,
+    )
+    grid = photograph.grid(fine)
+    field = photograph.query(grid)
+    field_features = trained.subtract_mean_field(field.features, grid)  # (fine*fine, D)
+    mean = field_features.mean(0)
+    features = trained.subtract_mean_field(features, locations)
+    # (points, D) x (D, fine*fine) -> (points, fine*fine)
+    similarities = F.normalize(features - mean) @ F.normalize(field_features - mean).T
     figure = points_figure(
-        subject.seen, field.rgb.cpu().numpy().clip(0, 1), points, list(similarities.cpu().numpy()),
-        f"{name}: features of {fine}x{fine} locations, and those alike to the asked ones",
+        photograph.input_display, field.rgb.cpu().numpy().clip(0, 1), points,
+        list(similarities.cpu().numpy()),
+        f"{name}: features of {fine}x{fine} locations, and their similarity to the queried points",
     )  # fmt: skip
     click.echo(save_figure(figure, output / f"{name}-query.png"), err=True)

@@ -7,7 +7,7 @@ import click
 from ttt_bench_apm.commands import options
 
 
-@click.command("reconstruct", short_help="The image, decoded from the field.")
+@click.command("reconstruct", short_help="Draw the colours that APM decodes from the field.")
 @options.image
 @options.checkpoint
 @options.fine
@@ -28,17 +28,19 @@ def reconstruct(
     from ttt_bench_apm.self_supervised.targets import average_colours
 
     trained = options.load_trained(checkpoint, device)
-    subject = options.load_subject(image, trained)
-    sizes, name = trained.network.sizes, options.name_of(image)
-    wanted = average_colours(subject.image[None], sizes.patch)[0].cpu().numpy()
-    decoded = subject.ask(subject.grid(sizes.grid)).rgb.cpu().numpy()
-    finer = subject.ask(subject.grid(fine)).rgb.cpu().numpy()
-    squared = ((decoded - wanted) ** 2).mean(1)
-    flat = ((wanted - wanted.mean(0)) ** 2).mean()
-    said = f"mean squared error {squared.mean():.4f}, of the image's one mean colour {flat:.4f}"
+    photograph = options.load_photograph(image, trained)
+    sizes, name = trained.network.sizes, options.image_name(image)
+    target = average_colours(photograph.image[None], sizes.patch)[0].cpu().numpy()  # (cells, 3)
+    decoded = photograph.query(photograph.grid(sizes.grid)).rgb.cpu().numpy()
+    finer = photograph.query(photograph.grid(fine)).rgb.cpu().numpy()
+    error = ((decoded - target) ** 2).mean(1)  # (cells,)
+    constant = target.var(0).mean()
+    summary = (
+        f"mean squared error {error.mean():.4f}, of the image's one mean colour {constant:.4f}"
+    )
     figure = reconstruction_figure(
-        subject.photograph, subject.seen, wanted, decoded.clip(0, 1), np.sqrt(squared),
-        finer.clip(0, 1), f"{name} reconstructed: {said}",
+        photograph, target, decoded.clip(0, 1), finer.clip(0, 1), np.sqrt(error),
+        f"{name} reconstructed: {summary}",
     )  # fmt: skip
-    click.echo(said)
+    click.echo(summary)
     click.echo(save_figure(figure, output / f"{name}-reconstruction.png"))

@@ -14,38 +14,41 @@ RELEASED = "timm:vit_large_patch14_reg4_dinov2"
 @click.option("--images", required=True, type=click.Path(path_type=Path),
               help="Folder of photographs, searched to any depth.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for model.pth, the log and the state.")  # fmt: skip
+              help="Folder for the model, the log and the saved state.")  # fmt: skip
 @click.option("--teacher", "-t", default=RELEASED, show_default=True,
-              help="A backbone that gives patch features.")  # fmt: skip
+              help="Backbone that gives patch features.")  # fmt: skip
 @options.weights
 @click.option("--teacher-side", type=click.IntRange(min=1),
-              help="Pixels per side of the teacher's image.  [default: 448 for the default one, "
-                   "else the teacher's own]")  # fmt: skip
+              help="Side in pixels of the teacher's image.  [default: 448 for the default "
+                   "teacher, the teacher's own for others]")  # fmt: skip
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
-              help="Where the teacher's features are kept.  [default: OUTPUT/cache]")  # fmt: skip
+              help="Folder for the teacher's features.  [default: OUTPUT/cache]")  # fmt: skip
 @click.option("--grid", type=click.IntRange(min=2), default=32, show_default=True,
               help="Cells of the trigger per side.")  # fmt: skip
 @click.option("--patch", type=click.IntRange(min=1), default=14, show_default=True,
-              help="Pixels per side of a cell.")  # fmt: skip
+              help="Side in pixels of a cell.")  # fmt: skip
 @click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Numbers of the trigger for a cell.")  # fmt: skip
+              help="Numbers of the trigger for each cell.")  # fmt: skip
 @click.option("--widths", default="4096,4096,4096,2048,1024", show_default=True,
-              help="Hidden layers.")  # fmt: skip
+              help="Widths of the hidden layers, separated by commas.")  # fmt: skip
 @click.option("--code", type=click.IntRange(min=4), default=1024, show_default=True,
               help="Size of the position code, a multiple of 4.")  # fmt: skip
-@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True,
+              help="Passes over the photographs.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Photographs in a step.")  # fmt: skip
+              help="Photographs in a training step.")  # fmt: skip
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True,
-              help="Adam's learning rate.")  # fmt: skip
+              help="Learning rate of Adam.")  # fmt: skip
 @click.option("--schedule", type=click.Choice(["constant", "cosine"]), default="constant",
-              show_default=True, help="Of the rate.")  # fmt: skip
+              show_default=True,
+              help="Learning rate over time; cosine falls to zero.")  # fmt: skip
 @click.option("--locations", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Random points asked in a step; 0 asks the whole grid.")  # fmt: skip
+              help="Random locations queried in a training step; 0 queries the whole grid.",
+              )  # fmt: skip
 @click.option("--held-out", type=click.IntRange(min=1), default=512, show_default=True,
-              help="Photographs for the validation error, a fifth at most.")  # fmt: skip
+              help="Photographs for the validation error, at most a fifth of all.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Processes that load.")  # fmt: skip
+              help="Processes that load the photographs.")  # fmt: skip
 @options.seed
 @options.device
 def train(
@@ -65,11 +68,12 @@ def train(
     device: str,
     **recipe: Any,
 ) -> None:
-    """Teach APM to answer with a teacher's patch features and the image's colours.
+    """Train APM to predict a teacher's patch features and the image's colours.
 
-    The teacher sees every photograph once; what it says is kept in --cache. Sizes and rates are the
-    released ones. The state is saved as it goes, and the same command continues a training that was
-    stopped. With TensorBoard installed, OUTPUT/tensorboard has the curves.
+    The teacher computes its features of every photograph once; they are kept in --cache. Defaults
+    are the released sizes and rates. The state is saved during the training, and the same command
+    continues a training that was stopped. With TensorBoard installed, OUTPUT/tensorboard has the
+    curves.
     """
     from dataclasses import asdict
 
@@ -83,9 +87,9 @@ def train(
         load_backbone,
         seeded,
     )
-    from ttt_bench_apm.self_supervised.images import Folder
+    from ttt_bench_apm.self_supervised.images import PhotographFolder
     from ttt_bench_apm.self_supervised.network import FieldSizes, PerceptionField
-    from ttt_bench_apm.self_supervised.shards import extract
+    from ttt_bench_apm.self_supervised.shards import extract_features
     from ttt_bench_apm.self_supervised.teacher import Teacher
     from ttt_bench_apm.self_supervised.training import Recipe, split
     from ttt_bench_apm.self_supervised.training import train as train_field
@@ -98,30 +102,32 @@ def train(
     except ValueError:
         layers = ()
     if not layers or min(layers) < 1:
-        raise UserError(f"--widths {widths!r} is no list of whole numbers, as 512,256")
+        raise UserError(f"--widths {widths!r} is not a list of whole numbers, such as 512,256")
     if code % 4:
         raise UserError(
-            f"--code {code} is no multiple of 4: half is of the column, half of the row"
+            f"--code {code} is not a multiple of 4; half of it is for the column, half for the row"
         )
-    photographs = Folder(images)
-    fitting, watched = split(len(photographs.names), held_out, recipe["seed"])
-    where = torch.device(choose_device(device))
+    photographs = PhotographFolder(images)
+    training, held_out_numbers = split(len(photographs.names), held_out, recipe["seed"])
+    network_device = torch.device(choose_device(device))
     side = teacher_side or (grid * patch if teacher == RELEASED else None)
     model = Teacher(teacher, load_backbone(teacher, device, weights), side)
     sizes = FieldSizes(grid, patch, channels, code, layers, model.features)
     chosen = Recipe(**recipe)
-    options_of_it = {
+    recorded = {
         "teacher": teacher,
         "teacher_weights": model.backbone.weights_hash(),
         "teacher_side": model.side,
-        "images": f"{len(fitting)} photographs, {len(watched)} held out",
+        "images": f"{len(training)} photographs, {len(held_out_numbers)} held out",
         **{**asdict(sizes), "widths": list(sizes.widths)},
         **asdict(chosen),
     }
-    folder = TrainingFolder(output, options_of_it)
-    shards = extract(photographs, model, sizes.image, cache or output / "cache", report)
+    folder = TrainingFolder(output, recorded)
+    shards = extract_features(photographs, model, sizes.image, cache or output / "cache", report)
     with seeded(chosen.seed):
-        network = PerceptionField(sizes).to(where)
-    run = TrainingRun(schedule=chosen, folder=folder, device=where, workers=workers, report=report)
-    train_field(network, shards, fitting, watched, run)
+        network = PerceptionField(sizes).to(network_device)
+    run = TrainingRun(
+        schedule=chosen, folder=folder, device=network_device, workers=workers, report=report
+    )
+    train_field(network, shards, training, held_out_numbers, run)
     click.echo(f"{folder.model}: use it with --checkpoint {folder.model}")

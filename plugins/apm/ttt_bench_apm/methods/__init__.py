@@ -1,1 +1,1 @@
-"""The methods that this plugin adds: APM's test-time training."""
+"""Test-time training: the methods that `ttt-bench run` knows by this plugin, one file each."""

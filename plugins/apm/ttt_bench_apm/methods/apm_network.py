@@ -1,14 +1,19 @@
-"""The APM network in its folded form: many samples at once, each with weights of its own.
+"""APM's network for test-time training, folded: many samples at once, each with its own weights.
 
-It computes what the plain network does (every location's query through every layer, then an
-attention of one learned query; tests/oracles/apm.py has it) up to rounding, far cheaper:
+The plain form sends the query [T ; position code] of every location through three hidden layers and
+a feature head, adds a position code to the features and pools them by the attention of one learned
+query (arXiv 2410.20535, section 3, and its release; tests/oracles/apm.py). The folded form gives
+the same numbers up to rounding, far cheaper:
 
-* The trigger column T is shared by all locations, so its half of the first layer is one product.
-* The position code is [column | row], so its half is one product per column plus one per row.
-* One query attends: folded into the key projection and the feature head, it scores the last hidden
-  layer directly, and the hidden layer is averaged before the feature head, not after. What is
-  constant over locations (the key bias among it) cancels in the softmax, so there is no such
-  parameter here.
+* The trigger column T is the same at all locations: its half of the first layer is one product.
+* The position code is [column | row]: its half is one product per column and one per row.
+* A single query attends. Folded into the key projection and the feature head, it scores the last
+  hidden layer directly, and the hidden layer is averaged before the feature head, not after it.
+* A term that is constant over locations, such as the key bias, cancels in the softmax; the key bias
+  is no parameter here.
+
+Shapes: B samples, h rows and h columns of locations, L = h*h locations, d = h*h numbers in a
+query's position code, k1, k2, k3 hidden widths, D features, H heads, W = D/H features per head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +24,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ttt_bench import batch_invariant_matmul
-from ttt_bench_apm.position_code import axis_code
+from ttt_bench import UserError, batch_invariant_matmul
+from ttt_bench_apm.position_code import position_code
 
 Weights = Mapping[str, Tensor]
 
@@ -30,11 +35,14 @@ class Sizes:
     """The sizes of the network.
 
     Attributes:
-        grid: locations per side, h = w.
-        patch: side in pixels of the trigger convolution's kernel and stride.
-        widths: of the three hidden layers.
-        features: D, the size of the teacher's feature.
-        heads: of the pooling attention; 0 pools by the mean.
+        grid: h, locations per side.
+        patch: side in pixels of a location's patch, the trigger convolution's kernel and stride.
+        widths: k1, k2 and k3, the widths of the hidden layers.
+        features: D, the size of the backbone's feature.
+        heads: H, attention heads of the pooling; 0 pools by the mean.
+
+    Raises:
+        UserError: there is no network of these sizes.
     """
 
     grid: int
@@ -43,131 +51,172 @@ class Sizes:
     features: int
     heads: int
 
+    def __post_init__(self) -> None:
+        if self.grid % 2:
+            raise UserError(f"APM: grid={self.grid} is odd; give an even number")
+        if self.features % 4 or (self.heads and self.features % self.heads):
+            raise UserError(
+                f"APM: the backbone's features have size {self.features}, which is not a multiple "
+                f"of 4 and of heads={self.heads}; give other heads or another --backbone"
+            )
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of one sample."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes().values())
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter of one sample, in the order they are drawn."""
-        d, size = self.grid * self.grid, self.features
-        first, second, third = self.widths
+        """Return the shape of every parameter of one sample, in the order they are drawn."""
+        d, features = self.grid * self.grid, self.features
+        k1, k2, k3 = self.widths
         shapes: dict[str, tuple[int, ...]] = {
             "trigger": (3 * self.patch * self.patch,),
             "trigger_bias": (1,),
-            "fc1_trigger": (first, d),
-            "fc1_column": (first, d // 2),
-            "fc1_row": (first, d - d // 2),
-            "fc1_bias": (first,),
-            "fc2": (second, first),
-            "fc2_bias": (second,),
-            "fc3": (third, second),
-            "fc3_bias": (third,),
-            "head": (size, third),
-            "head_bias": (size,),
+            "fc1_trigger": (k1, d),
+            "fc1_column": (k1, d // 2),
+            "fc1_row": (k1, d - d // 2),
+            "fc1_bias": (k1,),
+            "fc2": (k2, k1),
+            "fc2_bias": (k2,),
+            "fc3": (k3, k2),
+            "fc3_bias": (k3,),
+            "head": (features, k3),
+            "head_bias": (features,),
         }
         if self.heads:
             shapes |= {
-                "query": (size,),
-                "to_query": (size, size),
-                "to_query_bias": (size,),
-                "to_key": (size, size),
-                "to_value": (size, size),
-                "to_value_bias": (size,),
-                "output": (size, size),
-                "output_bias": (size,),
+                "query": (features,),
+                "to_query": (features, features),
+                "to_query_bias": (features,),
+                "to_key": (features, features),
+                "to_value": (features, features),
+                "to_value_bias": (features,),
+                "output": (features, features),
+                "output_bias": (features,),
             }
         return shapes
 
 
 class Network:
-    """The APM network without weights: its functions take the stacked weights of B samples."""
+    """The functions of the network; each takes the weights of a stack of B samples."""
 
     def __init__(self, sizes: Sizes, device: torch.device) -> None:
         self.sizes = sizes
-        # The code of columns equals that of rows: the grid is square.
-        self.query_code = axis_code(sizes.grid, sizes.grid**2 // 2).to(device)
-        self.field_code = axis_code(sizes.grid, sizes.features // 2).to(device)
+        self.device = device
+        # Rows and columns share a code: the grid is square.
+        positions = torch.arange(sizes.grid)
+        self.query_code = position_code(positions, sizes.grid**2 // 2).to(device)  # (h, d/2)
+        self.field_code = position_code(positions, sizes.features // 2).to(device)  # (h, D/2)
 
-    def draw(
-        self, generators: Sequence[torch.Generator], std: float, device: torch.device
-    ) -> dict[str, Tensor]:
-        """Fresh weights from N(0, std^2), biases and query included, a stack over samples."""
-        drawn = [
+    def draw(self, generators: Sequence[torch.Generator], std: float) -> dict[str, Tensor]:
+        """Draw fresh weights from N(0, std^2), biases and the learned query included.
+
+        Args:
+            generators: the random generator of each sample.
+            std: the standard deviation.
+
+        Returns:
+            Every parameter as (B, *shape).
+        """
+        samples = [
             {name: torch.randn(shape, generator=g) for name, shape in self.sizes.shapes().items()}
             for g in generators
         ]
         return {
-            name: (torch.stack([one[name] for one in drawn]) * std).to(device).requires_grad_()
+            name: (torch.stack([sample[name] for sample in samples]) * std)
+            .to(self.device)
+            .requires_grad_()
             for name in self.sizes.shapes()
         }
 
     def hidden(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
-    ) -> Float[Tensor, "batch third locations"]:
-        """The last hidden layer at every location, row by row.
+    ) -> Float[Tensor, "batch k3 locations"]:
+        """Return the last hidden layer at every location, row by row.
 
-        Locations stand last and weights first in every product: that way the gradient of a weight
-        comes out in the weight's own layout, and nothing large is copied.
+        Locations stand last and weights first in every product: the gradient of a weight then comes
+        out in the weight's own layout, and nothing large is copied.
         """
-        code = self.query_code.T
-        # A convolution whose stride is its kernel: weights times patches.
-        patches = F.unfold(images, self.sizes.patch, stride=self.sizes.patch)
+        code = self.query_code.T  # (d/2, h)
+        # A convolution whose stride is its kernel is a product of weights and patches.
+        patches = F.unfold(images, self.sizes.patch, stride=self.sizes.patch)  # (B, 3*p*p, L)
+        # (B, 1, 3*p*p) x (B, 3*p*p, L) -> (B, 1, L)
         trigger = torch.bmm(weights["trigger"][:, None], patches) + weights["trigger_bias"][:, None]
-        # A lone vector stands in front of its matrix and is no transposed view, here or on the way
-        # back: else a stack of one sample takes another kernel, which rounds in another way.
+        # A lone vector stands in front of its matrix and is no transposed view, forward and
+        # backward: a stack of one sample would take another kernel, with other rounding.
+        # (B, 1, d) x (B, d, k1) -> (B, 1, k1) -> (B, k1)
         shared = torch.bmm(trigger, weights["fc1_trigger"].mT)[:, 0] + weights["fc1_bias"]
-        rows = batch_invariant_matmul(weights["fc1_row"], code)
-        columns = batch_invariant_matmul(weights["fc1_column"], code)
+        rows = batch_invariant_matmul(weights["fc1_row"], code)  # (B, k1, h)
+        columns = batch_invariant_matmul(weights["fc1_column"], code)  # (B, k1, h)
         # The large sums are not needed once rectified: in place.
+        # (B, k1, h, 1) + (B, k1, 1, h) -> (B, k1, h, h) -> (B, k1, L)
         first = ((shared[:, :, None] + rows)[..., None] + columns[:, :, None]).relu_().flatten(2)
+        # (B, k2, k1) x (B, k1, L) -> (B, k2, L)
         second = torch.baddbmm(weights["fc2_bias"][:, :, None], weights["fc2"], first).relu_()
+        # (B, k3, k2) x (B, k2, L) -> (B, k3, L)
         return torch.baddbmm(weights["fc3_bias"][:, :, None], weights["fc3"], second).relu_()
 
     def field(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch locations dim"]:
-        """The feature of every location, row by row: what islands of agreement are drawn from."""
-        return self._feature(weights, self.hidden(weights, images)).mT
+        """Return the feature of every location, row by row."""
+        return self._features(weights, self.hidden(weights, images)).mT  # (B, D, L) -> (B, L, D)
 
     def __call__(
         self, weights: Weights, images: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
-        """The pooled feature, APM's guess of the teacher's."""
+        """Return the pooled feature, the prediction of the backbone's feature."""
         hidden = self.hidden(weights, images)
-        if not self.sizes.heads:
-            mean = hidden.mean(dim=2)[:, None]
-            return batch_invariant_matmul(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
-        return self._attend(weights, hidden)
+        if self.sizes.heads:
+            return self._attend(weights, hidden)
+        mean = hidden.mean(dim=2)[:, None]  # (B, 1, k3)
+        # (B, 1, k3) x (B, k3, D) -> (B, 1, D) -> (B, D)
+        return batch_invariant_matmul(mean, weights["head"].mT)[:, 0] + weights["head_bias"]
 
-    def _feature(
-        self, weights: Weights, hidden: Float[Tensor, "batch third columns"]
+    def _features(
+        self, weights: Weights, hidden: Float[Tensor, "batch k3 columns"]
     ) -> Float[Tensor, "batch dim columns"]:
+        """Apply the feature head."""
+        # (B, D, k3) x (B, k3, columns) -> (B, D, columns)
         return torch.baddbmm(weights["head_bias"][:, :, None], weights["head"], hidden)
 
     def _attend(
-        self, weights: Weights, hidden: Float[Tensor, "batch third locations"]
+        self, weights: Weights, hidden: Float[Tensor, "batch k3 locations"]
     ) -> Float[Tensor, "batch dim"]:
-        heads, grid, code = self.sizes.heads, self.sizes.grid, self.field_code
+        """Pool by the attention of the learned query to the features plus their position code."""
+        heads, grid, code = self.sizes.heads, self.sizes.grid, self.field_code  # code: (h, D/2)
         batch, size = len(hidden), self.sizes.features
-        half, width = size // 2, size // heads
+        half, width = size // 2, size // heads  # D/2, W
 
+        # (B, 1, D) x (B, D, D) -> (B, 1, D) -> (B, D)
         query = batch_invariant_matmul(weights["query"][:, None], weights["to_query"].mT)[:, 0]
         query = (query + weights["to_query_bias"]) / width**0.5
-        # One vector per head scores a location's feature, another its hidden layer.
-        key = weights["to_key"].view(batch * heads, width, size)
-        for_feature = batch_invariant_matmul(query.reshape(batch * heads, 1, width), key)
-        for_feature = for_feature.view(batch, heads, size)
-        for_hidden = torch.bmm(for_feature, weights["head"])
-        by_column = batch_invariant_matmul(for_feature[..., :half], code.T)
-        by_row = batch_invariant_matmul(for_feature[..., half:], code.T)
-        positions = (by_row[..., :, None] + by_column[..., None, :]).flatten(2)
-        attention = (torch.bmm(for_hidden, hidden) + positions).softmax(dim=2)
+        # The query folded into the key projection scores a location's feature; folded into the
+        # feature head too, it scores the location's hidden layer.
+        key = weights["to_key"].view(batch * heads, width, size)  # (B*H, W, D)
+        # (B*H, 1, W) x (B*H, W, D) -> (B*H, 1, D)
+        feature_query = batch_invariant_matmul(query.reshape(batch * heads, 1, width), key)
+        feature_query = feature_query.view(batch, heads, size)  # (B, H, D)
+        hidden_query = torch.bmm(feature_query, weights["head"])  # (B, H, k3)
+        column_scores = batch_invariant_matmul(feature_query[..., :half], code.T)  # (B, H, h)
+        row_scores = batch_invariant_matmul(feature_query[..., half:], code.T)  # (B, H, h)
+        # (B, H, h, 1) + (B, H, 1, h) -> (B, H, h, h) -> (B, H, L)
+        scores = (row_scores[..., :, None] + column_scores[..., None, :]).flatten(2)
+        # (B, H, k3) x (B, k3, L) -> (B, H, L)
+        attention = (torch.bmm(hidden_query, hidden) + scores).softmax(dim=2)
 
-        # What each head sees: the averaged hidden layer through the feature head, plus the code.
-        on_grid = attention.view(batch, heads, grid, grid)
-        of_column, of_row = on_grid.sum(dim=2), on_grid.sum(dim=3)
-        seen_code = torch.cat(
-            [batch_invariant_matmul(of_column, code), batch_invariant_matmul(of_row, code)], dim=2
+        # Each head averages the hidden layer, then applies the feature head and adds the code.
+        on_grid = attention.view(batch, heads, grid, grid)  # (B, H, h, h)
+        of_columns, of_rows = on_grid.sum(dim=2), on_grid.sum(dim=3)  # (B, H, h) each
+        # (B, H, h) x (h, D/2), twice -> (B, H, D)
+        average_code = torch.cat(
+            [batch_invariant_matmul(of_columns, code), batch_invariant_matmul(of_rows, code)], dim=2
         )
-        averaged = torch.bmm(hidden, attention.mT)
-        seen = self._feature(weights, averaged).mT + seen_code
-        value = weights["to_value"].view(batch * heads, width, size)
-        pooled = batch_invariant_matmul(seen.reshape(batch * heads, 1, size), value.mT)
+        average = torch.bmm(hidden, attention.mT)  # (B, k3, L) x (B, L, H) -> (B, k3, H)
+        keys = self._features(weights, average).mT + average_code  # (B, D, H) -> (B, H, D)
+        value = weights["to_value"].view(batch * heads, width, size)  # (B*H, W, D)
+        # (B*H, 1, D) x (B*H, D, W) -> (B*H, 1, W) -> (B, 1, D)
+        pooled = batch_invariant_matmul(keys.reshape(batch * heads, 1, size), value.mT)
         pooled = pooled.reshape(batch, 1, size) + weights["to_value_bias"][:, None]
+        # (B, 1, D) x (B, D, D) -> (B, 1, D) -> (B, D)
         return batch_invariant_matmul(pooled, weights["output"].mT)[:, 0] + weights["output_bias"]

@@ -1,6 +1,4 @@
-"""Where a field is asked: points in units of the trigger's cells, whole numbers at cell centres."""
-
-import math
+"""Locations at which a field is queried: in units of the trigger's cells, whole at cell centres."""
 
 import torch
 from jaxtyping import Float
@@ -10,28 +8,25 @@ Locations = Float[Tensor, "locations 2"]
 
 
 def lattice(cells: int, points: int, device: torch.device | None = None) -> Locations:
-    """`points` x `points` locations (y, x), row by row, spread evenly over a grid of cells.
+    """Return `points` x `points` locations (y, x), row by row, spread evenly over the image.
 
     Each is the centre of its share of the image, so with as many points as cells the coordinates
-    are the whole numbers that the release asks at.
+    are the whole numbers that the release queries.
+
+    Args:
+        cells: cells of the network's grid per side.
+        points: locations per side.
+        device: the device of the result; None for the CPU.
     """
-    axis = (torch.arange(points, device=device) + 0.5) * (cells / points) - 0.5
-    return torch.cartesian_prod(axis, axis)
+    axis = (torch.arange(points, device=device) + 0.5) * (cells / points) - 0.5  # (points,)
+    return torch.cartesian_prod(axis, axis)  # (points*points, 2)
 
 
 def from_fractions(cells: int, fractions: Float[Tensor, "locations 2"]) -> Locations:
-    """Locations from (y, x) as fractions of the image's height and width, 0 at the top left."""
-    return fractions * cells - 0.5
+    """Return the locations of (y, x) given as fractions of the image, 0 at the top left.
 
-
-def position_code(
-    positions: Float[Tensor, " positions"], size: int
-) -> Float[Tensor, "positions {size}"]:
-    """The sine/cosine code along one axis, at any positions, fractions of a cell among them.
-
-    At whole numbers it is `ttt_bench_apm.position_code.axis_code` (arXiv 2410.20535, section 3).
+    Args:
+        cells: cells of the network's grid per side.
+        fractions: of the image's height and width, from 0 to 1.
     """
-    steps = torch.arange(0, size, 2, device=positions.device)
-    frequency = torch.exp(-math.log(10000.0) * steps / size)
-    angle = positions[:, None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+    return fractions * cells - 0.5

@@ -1,21 +1,24 @@
-"""The self-supervised APM, asked at any locations, in a folded form.
+"""The self-supervised APM's network, queried at any locations, in a folded form.
 
 The plain form sends [trigger ; position code] of every location through every layer
-(tests/oracles/apm_ssl.py has it). The trigger is the same for all locations and the code is
-[column | row], so here the first layer of the field and that of the colours are one product for the
-image, one for each distinct column and one for each distinct row, added. Nothing else is shared
-between locations, which is why they can be asked in any order and number.
+(tests/oracles/apm_ssl.py). The trigger is the same at all locations and the code is [column | row].
+So the first layer of the field and that of the colours are one product for the image, one for each
+distinct column and one for each distinct row, added. Locations share nothing else and can be
+queried in any order and number.
+
+Shapes: B images, L locations, n numbers of the trigger, d numbers of the position code, D features.
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ttt_bench_apm.self_supervised.locations import Locations, position_code
+from ttt_bench_apm.position_code import position_code
+from ttt_bench_apm.self_supervised.locations import Locations
 
 # A colour starts as middle grey: the last layer is rectified too, and one that starts at zero can
 # stay there.
@@ -24,16 +27,16 @@ GREY = 0.5
 
 @dataclass(frozen=True)
 class FieldSizes:
-    """What the network is built of; the defaults are the released sizes.
+    """The sizes of the network; the defaults are the released ones.
 
     Attributes:
         grid: cells of the trigger per side.
         patch: side in pixels of a cell.
-        channels: numbers that the trigger has for each cell.
+        channels: numbers of the trigger for each cell.
         code: d, the size of the position code.
-        widths: of the hidden layers.
-        features: the size of the teacher's patch feature.
-        colour: the width of the colour head.
+        widths: widths of the hidden layers.
+        features: D, the size of the teacher's patch feature.
+        colour: width of the hidden layers of the colour head.
     """
 
     grid: int = 32
@@ -51,12 +54,12 @@ class FieldSizes:
 
     @property
     def trigger(self) -> int:
-        """How many numbers the trigger column has."""
+        """n, the size of the trigger column."""
         return self.channels * self.grid**2
 
 
 class PerceptionField(nn.Module):
-    """APM that imitates a teacher's grid of patch features and decodes colours from them.
+    """A network that predicts a teacher's patch feature and a colour at any location of an image.
 
     Parameters have the names of the authors' checkpoint. Source: arXiv 2410.20535, section 4.3, and
     its release.
@@ -77,20 +80,26 @@ class PerceptionField(nn.Module):
         nn.init.constant_(self.rgb_head_3.bias, GREY)
 
     def trigger(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch trigger"]:
-        """T, the column that every location asks: all the network sees of an image.
+        """Return the trigger column T, all that the network sees of an image.
 
         Args:
             images: RGB, each scaled from 0 to 1 (`images.to_unit_range`).
         """
+        # (B, 3, S, S) -> (B, channels, grid, grid) -> (B, n)
         return self.conv1(images).flatten(1)
 
     def field(
         self, trigger: Float[Tensor, "batch trigger"], locations: Locations
     ) -> Float[Tensor, "batch locations features"]:
-        """The features at locations."""
-        hidden = self._unfold(self._layer("fc1"), 0, trigger, locations).relu_()
+        """Return the features at locations.
+
+        Args:
+            trigger: the trigger column of each image.
+            locations: the same for all images.
+        """
+        hidden = self._unfold(self._layer(1), 0, trigger, locations).relu_()
         for layer in range(1, len(self.sizes.widths)):
-            hidden = self._layer(f"fc{layer + 1}")(hidden).relu_()
+            hidden = self._layer(layer + 1)(hidden).relu_()
         return self.feat_proj_head(hidden)
 
     def rgb(
@@ -99,56 +108,78 @@ class PerceptionField(nn.Module):
         locations: Locations,
         features: Float[Tensor, "batch locations features"],
     ) -> Float[Tensor, "batch locations 3"]:
-        """The colours at locations, from their features and the queries themselves."""
-        layer, own = self.rgb_head_1, self.sizes.features
-        hidden = self._unfold(layer, own, trigger, locations)
-        hidden = (hidden + F.linear(features, layer.weight[:, :own])).relu_()
+        """Return the colours at locations.
+
+        Args:
+            trigger: the trigger column of each image.
+            locations: the same for all images.
+            features: the field at these locations.
+        """
+        layer, size = self.rgb_head_1, self.sizes.features
+        # The layer's inputs are [feature ; trigger ; position code].
+        hidden = self._unfold(layer, size, trigger, locations)
+        hidden = (hidden + F.linear(features, layer.weight[:, :size])).relu_()
         hidden = self.rgb_head_2(hidden).relu_()
         return self.rgb_head_3(hidden).relu_()
 
-    def _layer(self, name: str) -> nn.Linear:
-        return cast(Any, getattr(self, name))
+    def _layer(self, number: int) -> nn.Linear:
+        return cast(nn.Linear, self.get_submodule(f"fc{number}"))
 
     def _unfold(
         self, layer: nn.Linear, start: int, trigger: Tensor, locations: Locations
     ) -> Float[Tensor, "batch locations width"]:
-        """A layer on the queries [trigger ; column | row], which are its inputs from `start` on."""
-        parts = (start, self.sizes.trigger, self.sizes.code // 2, self.sizes.code // 2)
+        """Apply a layer to the queries [trigger ; column | row], its inputs from `start` on."""
+        half = self.sizes.code // 2
+        parts = (start, self.sizes.trigger, half, half)
+        # (width, n), (width, d/2), (width, d/2)
         _, for_trigger, for_column, for_row = layer.weight.split(parts, dim=1)
-        shared = F.linear(trigger, for_trigger, layer.bias)
-        (rows, of_row), (columns, of_column) = (
-            axis.unique(return_inverse=True) for axis in locations.T
-        )
-        # In double precision where there is any, so that what a location adds does not depend,
-        # through rounding, on how many others were asked with it.
+        shared = F.linear(trigger, for_trigger, layer.bias)  # (B, width)
+        # Distinct coordinates, and the index (L,) of each location's among them.
+        rows, row_index = locations[:, 0].unique(return_inverse=True)
+        columns, column_index = locations[:, 1].unique(return_inverse=True)
+        # In double precision where there is any: then the rounding of a location's sum does not
+        # depend on how many others are queried with it.
         wide = torch.float32 if layer.weight.device.type == "mps" else torch.float64
+        # (distinct, d/2) -> (distinct, width)
         by_row, by_column = (
-            F.linear(position_code(axis.to(wide), self.sizes.code // 2), weight.to(wide)).to(
-                shared.dtype
-            )
+            F.linear(position_code(axis.to(wide), half), weight.to(wide)).to(shared.dtype)
             for axis, weight in ((rows, for_row), (columns, for_column))
         )
-        return shared[:, None] + (by_row[of_row] + by_column[of_column])
+        # (B, 1, width) + (L, width) -> (B, L, width)
+        return shared[:, None] + (by_row[row_index] + by_column[column_index])
 
 
 @dataclass(frozen=True)
-class Percept:
-    """What a field answers at locations: features `[... locations dim]`, colours in RGB."""
+class FieldValues:
+    """The field of one image at locations.
 
-    features: Float[Tensor, "*batch locations dim"]
-    rgb: Float[Tensor, "*batch locations 3"]
+    Attributes:
+        features: predictions of the teacher's patch feature.
+        rgb: colours, on the scale of the network's input.
+    """
+
+    features: Float[Tensor, "locations dim"]
+    rgb: Float[Tensor, "locations 3"]
 
 
 @torch.no_grad()
-def ask(
+def query(
     network: PerceptionField,
     trigger: Float[Tensor, " trigger"],
     locations: Locations,
     chunk: int = 1024,
-) -> Percept:
-    """Features and colours of one image at any locations, `chunk` of them at a time."""
+) -> FieldValues:
+    """Return features and colours of one image at any locations.
+
+    Args:
+        network: the network.
+        trigger: the trigger column of the image.
+        locations: where to query the field.
+        chunk: locations that are computed together, which bounds the memory.
+    """
     features, colours = [], []
     for part in locations.split(chunk):
-        features.append(network.field(trigger[None], part)[0])
-        colours.append(network.rgb(trigger[None], part, features[-1][None])[0])
-    return Percept(torch.cat(features), torch.cat(colours))
+        field = network.field(trigger[None], part)  # (1, part, D)
+        features.append(field[0])
+        colours.append(network.rgb(trigger[None], part, field)[0])  # (part, 3)
+    return FieldValues(torch.cat(features), torch.cat(colours))

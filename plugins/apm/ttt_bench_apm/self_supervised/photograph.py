@@ -1,51 +1,43 @@
-"""One photograph before a network: what is shown of it, what the network sees, what it answers."""
+"""A photograph as a network sees it, ready to be queried."""
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from ttt_bench_apm.self_supervised.images import square, to_unit_range
+from ttt_bench_apm.self_supervised.images import square, to_array, to_unit_range
 from ttt_bench_apm.self_supervised.locations import Locations, lattice
-from ttt_bench_apm.self_supervised.network import Percept, PerceptionField, ask
+from ttt_bench_apm.self_supervised.network import FieldValues, PerceptionField, query
 
-SHOWN = 224
+DISPLAY_SIDE = 224
 
 
-class Subject:
-    """A photograph's largest centred square.
+class Photograph:
+    """A photograph's largest centred square before a network.
 
     Attributes:
-        photograph: `[rows columns 3]` in [0, 1], to be shown.
-        image: `[3 side side]`, the network's input.
-        trigger: the column that every location asks.
+        original: the whole photograph in RGB.
+        network: the network that is queried.
+        image: the network's input `[3 side side]`, from 0 to 1.
+        trigger: the trigger column of the image.
+        display: the square at up to 224 pixels, `[rows columns 3]` from 0 to 1, to be drawn.
+        input_display: the network's input, to be drawn.
     """
 
-    def __init__(self, photograph: Image.Image, network: PerceptionField) -> None:
-        self.original = photograph
+    def __init__(self, original: Image.Image, network: PerceptionField) -> None:
+        self.original = original
         self.network = network
         device = next(network.parameters()).device
-        shown = square(photograph, SHOWN) if min(photograph.size) > SHOWN else None
-        side = min(photograph.size)
-        self.photograph = to_array((square(photograph, side) if shown is None else shown) / 255)
-        self.image = to_unit_range(square(photograph, network.sizes.image)[None])[0].to(device)
+        side = min(*original.size, DISPLAY_SIDE)
+        self.display = to_array(square(original, side) / 255)
+        pixels = square(original, network.sizes.image)[None]  # (1, 3, S, S)
+        self.image = to_unit_range(pixels)[0].to(device)
+        self.input_display = to_array(self.image)
         with torch.no_grad():
-            self.trigger = network.trigger(self.image[None])[0]
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The input as rows and columns of colours."""
-        return to_array(self.image)
+            self.trigger = network.trigger(self.image[None])[0]  # (n,)
 
     def grid(self, points: int) -> Locations:
-        """`points` x `points` locations over the whole image."""
+        """Return `points` x `points` locations over the whole image, row by row."""
         return lattice(self.network.sizes.grid, points, self.image.device)
 
-    def ask(self, locations: Locations, chunk: int = 1024) -> Percept:
-        """What the network answers there."""
-        return ask(self.network, self.trigger, locations, chunk)
-
-
-def to_array(image: Tensor) -> np.ndarray:
-    """`[3 rows columns]` as rows, columns and colours."""
-    return image.permute(1, 2, 0).cpu().numpy()
+    def query(self, locations: Locations, chunk: int = 1024) -> FieldValues:
+        """Return the field at locations, `chunk` of them computed together."""
+        return query(self.network, self.trigger, locations, chunk)

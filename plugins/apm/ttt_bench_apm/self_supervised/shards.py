@@ -1,12 +1,11 @@
-"""The teacher's patch features of a set of photographs, computed once, in files.
+"""The teacher's patch features of a set of photographs, computed once and kept in files.
 
-A folder for each teacher, side and list of images; in it shards that appear whole. What is missing
-is computed, so a kill costs at most one shard.
+Each teacher, side and list of photographs has a folder of shards. A shard appears whole; a kill
+costs at most one, and the next extraction computes what is missing.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ttt_bench import UserError
-from ttt_bench_apm.self_supervised.images import Photographs, square
+from ttt_bench import UserError, atomic_write
+from ttt_bench_apm.self_supervised.images import PhotographSet, square
 from ttt_bench_apm.self_supervised.teacher import Teacher
 
 SHARD_BYTES = 2**27
@@ -32,6 +31,11 @@ class Shards(Dataset[tuple[Tensor, Tensor]]):
 
     An image is uint8 `[3 side side]`, of the network's side; features are float16
     `[rows columns dim]`.
+
+    Attributes:
+        folder: the folder of the shards.
+        images: the number of images.
+        size: images per shard.
     """
 
     def __init__(self, folder: Path, images: int, size: int) -> None:
@@ -44,30 +48,33 @@ class Shards(Dataset[tuple[Tensor, Tensor]]):
         return self.images
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        number, place = divmod(index, self.size)
+        number, row = divmod(index, self.size)
         if number not in self._open:
-            # Mapped into memory: only what is asked for is read.
+            # Mapped into memory: only the rows that are asked for are read.
             self._open[number] = safetensors.safe_open(self.path(number), "pt")
         shard = self._open[number]
-        return tuple(shard.get_slice(name)[place] for name in ("images", "features"))
+        return tuple(shard.get_slice(name)[row] for name in ("images", "features"))
 
     def path(self, number: int) -> Path:
-        """Where a shard is."""
+        """Return the file of a shard."""
         return self.folder / f"{number:05}.safetensors"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open files do not travel to the processes that load.
+        # Open files cannot be sent to loader processes.
         return {**self.__dict__, "_open": {}}
 
 
-def extract(
-    photographs: Photographs, teacher: Teacher, side: int, cache: Path, report: Report
+def extract_features(
+    photographs: PhotographSet, teacher: Teacher, side: int, cache: Path, report: Report
 ) -> Shards:
-    """The shards of these photographs, those that are missing computed first.
+    """Return the shards of these photographs, after computing those that are missing.
 
     Args:
-        side: of the network's input in pixels.
-        cache: the folder of all such folders.
+        photographs: the photographs.
+        teacher: the frozen backbone.
+        side: pixels per side of the network's input.
+        cache: the folder that holds a folder for each teacher, side and list of photographs.
+        report: receives a line of progress after each shard.
 
     Raises:
         UserError: a photograph cannot be read, or the cache cannot be written.
@@ -81,38 +88,41 @@ def extract(
     }
     text = json.dumps(key, sort_keys=True, indent=1)
     folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
-    bytes_each = 3 * side**2 + 2 * teacher.rows**2 * teacher.features
+    bytes_per_image = 3 * side**2 + 2 * teacher.rows**2 * teacher.features
     count = len(photographs.names)
-    shards = Shards(folder, count, max(1, SHARD_BYTES // bytes_each))
+    shards = Shards(folder, count, max(1, SHARD_BYTES // bytes_per_image))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "key.json").write_text(text)
+        with atomic_write(folder / "key.json") as temporary:
+            temporary.write_text(text)
         for number, start in enumerate(range(0, count, shards.size)):
             if not shards.path(number).exists():
                 stop = min(start + shards.size, count)
-                _write(shards.path(number), _compute(photographs, teacher, side, start, stop))
+                content = _compute_shard(photographs, teacher, side, range(start, stop))
+                with atomic_write(shards.path(number)) as temporary:
+                    safetensors.torch.save_file(content, temporary)
                 report(f"teacher {teacher.name}: {stop} of {count} images")
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; give another --cache") from error
     return shards
 
 
-def _compute(
-    photographs: Photographs, teacher: Teacher, side: int, start: int, stop: int
+def _compute_shard(
+    photographs: PhotographSet, teacher: Teacher, side: int, indices: range
 ) -> dict[str, Tensor]:
+    """Return the images and the teacher's features of some photographs.
+
+    Args:
+        photographs: the photographs.
+        teacher: the frozen backbone.
+        side: pixels per side of the network's input.
+        indices: which photographs.
+    """
     images, features = [], []
-    for at in range(start, stop, BATCH):
-        opened = [photographs.open(index) for index in range(at, min(at + BATCH, stop))]
-        images.append(torch.stack([square(image, side) for image in opened]))
-        same = images[-1] if side == teacher.side else None
-        seen = (
-            torch.stack([square(image, teacher.side) for image in opened]) if same is None else same
-        )
-        features.append(teacher(seen).half().cpu())
+    for start in range(0, len(indices), BATCH):
+        batch = [photographs.open(index) for index in indices[start : start + BATCH]]
+        squares = torch.stack([square(photograph, side) for photograph in batch])  # (B, 3, S, S)
+        images.append(squares)
+        if side != teacher.side:
+            squares = torch.stack([square(photograph, teacher.side) for photograph in batch])
+        features.append(teacher(squares).half().cpu())  # (B, rows, columns, D)
     return {"images": torch.cat(images), "features": torch.cat(features).contiguous()}
-
-
-def _write(path: Path, content: dict[str, Tensor]) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    safetensors.torch.save_file(content, part)
-    os.replace(part, path)
