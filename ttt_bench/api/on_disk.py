@@ -96,7 +96,7 @@ MOST_BYTES = 8 * MOST_PIXELS
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Formats whose grey levels of 16 bits older releases of Pillow decode as integers of 32 bits.
 SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
-BITS_PER_SAMPLE = 258
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 # Hexadecimal digits of a fingerprint that stand in a dataset's identity.
 FINGERPRINT = 12
 
@@ -202,9 +202,12 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     sixteen = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS
     )
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))
-    if sixteen and tuple(bits) == (16,):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    tags = getattr(image, "tag_v2", {})
+    if sixteen and tuple(tags.get(BITS_PER_SAMPLE, (16,))) == (16,):
+        levels = (np.asarray(image) >> 8).astype(np.uint8)
+        # Pillow inverts a TIFF whose zero is white if it has 8 bits, and not if it has 16.
+        inverted = tags.get(PHOTOMETRIC) == 0
+        return Image.fromarray(255 - levels if inverted else levels).convert("RGB")
     if image.mode[0] in "IF":
         kind = "floating point" if image.mode == "F" else f"{image.mode} (Pillow's mode)"
         raise UserError(
