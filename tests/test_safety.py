@@ -91,7 +91,7 @@ def test_image_files_are_opened_in_one_place():
         for path in sources()
         if "tools" not in path.parts and re.search(r"Image\.open\((?!buffer)", path.read_text())
     }
-    assert opening == {"ttt_bench/datasets/on_disk.py"}
+    assert opening == {"ttt_bench/api/on_disk.py"}
 
 
 class Attack:
@@ -326,7 +326,7 @@ def test_a_bomb_is_one_line_on_a_terminal(tmp_path: Path):
     """Where Pillow only warns, outside of pytest, which makes an error of every warning."""
     (tmp_path / "x.png").write_bytes(png(9_500, 9_500))
     code = (
-        "import sys, pathlib; from ttt_bench.cli import main; from ttt_bench.datasets import "
+        "import sys, pathlib; from ttt_bench.cli import main; from ttt_bench.api import "
         "on_disk; sys.modules['click'].Group.main = lambda *a, **k: on_disk.open_image("
         "pathlib.Path('x.png')); main()"
     )
