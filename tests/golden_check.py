@@ -136,9 +136,8 @@ def check_tpt(file: Arrays) -> Pairs:
 
 def check_ttt_mae(file: Arrays) -> Pairs:
     """TTT-MAE by SGD and by AdamW, on the file's own tiny model and masks."""
-    from ttt_bench_ttt_mae.adapters import TTTMAEConfig, make_optimizer
     from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, head
-    from ttt_bench_ttt_mae.tuning import tune
+    from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAEConfig, make_optimizer, tune
 
     state = {name[6:]: torch.from_numpy(v) for name, v in file.items() if name.startswith("model/")}
     # Shapes do not tell the number of attention heads; the description of the file does.

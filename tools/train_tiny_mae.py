@@ -19,10 +19,10 @@ from cifar10 import Split, read_train
 from PIL import Image
 from ttt_bench_ttt_mae.checkpoints import autoencoder, encoder_of, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
+from ttt_bench_ttt_mae.head_adapter import classify
 from ttt_bench_ttt_mae.recipes import RECIPES, pretrain, train
 from ttt_bench_ttt_mae.training import Schedule
 from ttt_bench_ttt_mae.transform import to_pixels
-from ttt_bench_ttt_mae.tuning import classify
 from typing_extensions import override
 
 from ttt_bench import Dataset, Entry, TrainingFolder, TrainingRun, save_checkpoint

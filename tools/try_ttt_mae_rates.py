@@ -18,11 +18,10 @@ from cifar10 import read_train
 from imagecorruptions import get_corruption_names
 from PIL import Image
 from train_tiny_mae import FILES
-from ttt_bench_ttt_mae.adapters import TTTMAEConfig, make_optimizer
 from ttt_bench_ttt_mae.checkpoints import autoencoder, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
+from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAEConfig, make_optimizer, tune
 from ttt_bench_ttt_mae.transform import to_pixels
-from ttt_bench_ttt_mae.tuning import tune
 
 COPIES = (32,)
 RATES = (1e-3, 5e-3, 2e-2)
@@ -31,7 +30,7 @@ RATES = (1e-3, 5e-3, 2e-2)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
-    parser.add_argument("--images", type=int, default=25, help="of each corruption")
+    parser.add_argument("--images", type=int, default=25, help="images of each corruption")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -50,8 +49,8 @@ def main() -> None:
         predicted, losses = [], []
         for number, image in enumerate(images):
             draws = torch.Generator().manual_seed(number)
-            masks = (torch.rand(copies, 64, generator=draws) for _ in range(config.steps))
-            loss, logits = tune(model, classifier, image, masks, make_optimizer(config))
+            noises = (torch.rand(copies, 64, generator=draws) for _ in range(config.steps))
+            loss, logits = tune(model, classifier, image, noises, make_optimizer(config))
             predicted.append(logits.argmax(1).numpy())
             losses.append(loss.numpy())
         right = 100 * (np.array(predicted) == labels[:, None]).mean(0)

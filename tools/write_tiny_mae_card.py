@@ -17,8 +17,8 @@ from PIL import Image
 from train_tiny_mae import BATCH, FILES, held_out_accuracy
 from ttt_bench_ttt_mae.checkpoints import autoencoder, encoder_of, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
+from ttt_bench_ttt_mae.head_adapter import classify
 from ttt_bench_ttt_mae.transform import to_pixels
-from ttt_bench_ttt_mae.tuning import classify
 
 TEMPLATE = Path(__file__).with_name("tiny_mae_card.md")
 LEARNS = {

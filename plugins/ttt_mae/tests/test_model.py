@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from ttt_bench_ttt_mae import files
 from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, encoder_of, head, read, save
+from ttt_bench_ttt_mae.head_adapter import classify
+from ttt_bench_ttt_mae.methods.ttt_mae import trainable, tune
 from ttt_bench_ttt_mae.model import LinearHead, MAENetwork, Sizes, Tower, ViTHead
 from ttt_bench_ttt_mae.recipes import SIZES
-from ttt_bench_ttt_mae.tuning import classify, learned, tune
 
 from tests.oracles import mae as plain
 from ttt_bench import UserError
@@ -86,7 +87,7 @@ def test_tuning_changes_a_copy_of_encoder_and_mask_token_alone(model, vit_head, 
     def watch(parameters):
         own = dict(model.named_parameters())
         shapes = [p.shape for p in parameters]
-        names.extend(name for name in learned(model) if own[name].shape in shapes)
+        names.extend(name for name in trainable(model) if own[name].shape in shapes)
         return SGD(parameters)
 
     losses, logits = tune(model, vit_head, image, masks(8, 3), watch)
@@ -251,9 +252,9 @@ def test_a_published_file_comes_once_and_must_stay_the_same(tmp_path, monkeypatc
         path.write_bytes(b"changed")
         with pytest.raises(UserError, match="is not the file that was first downloaded"):
             fetch(f"{address}/weights.pth")
-        with pytest.raises(UserError, match="could not be had"):
+        with pytest.raises(UserError, match="could not be downloaded"):
             files.download("missing.pth", f"{address}/missing.pth", folder)
-    with pytest.raises(UserError, match="could not be had"):
+    with pytest.raises(UserError, match="could not be downloaded"):
         files.download("other.pth", f"{address}/other.pth", folder)
 
 

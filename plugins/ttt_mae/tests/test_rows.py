@@ -64,7 +64,7 @@ def test_ttt_mae_costs_and_records_its_steps(run_json, records_of):
 
 
 def test_a_sample_is_adapted_the_same_before_and_after_another():
-    from ttt_bench_ttt_mae.adapters import TTTMAE, TTTMAEConfig
+    from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAE, TTTMAEConfig
 
     from ttt_bench import Task, load_dataset
 
@@ -74,28 +74,28 @@ def test_a_sample_is_adapted_the_same_before_and_after_another():
     before = backbone.weights_hash()
     first, other = (Sample(f"s{i}", dataset.open(i)) for i in range(2))
     steps = [
-        adapter.adapt([sample], [SampleRNG(0, sample.id)])[0].steps
+        adapter.adapt([sample], [SampleRNG(0, sample.id)])[0].step_logits
         for sample in (first, other, first)
     ]
     assert torch.equal(steps[0], steps[2])
     assert not torch.equal(steps[0], steps[1])
     assert backbone.weights_hash() == before
-    elsewhere = adapter.adapt([first], [SampleRNG(1, first.id)])[0].steps
+    elsewhere = adapter.adapt([first], [SampleRNG(1, first.id)])[0].step_logits
     assert not torch.equal(steps[0], elsewhere)
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (("--method", "ttt-mae", "--backbone", "tiny-clip"), ["masked_autoencoder", "tiny-clip"]),
-        (("--method", "apm", "--backbone", "tiny-mae"), ["image_features", "tiny-mae"]),
-        (("--method", "ttt-mae", "--set", "checkpoint=''"), ["wants a trained head"]),
+        (("--method", "ttt-mae", "--backbone", "tiny-clip"), ["MaskedAutoencoder", "tiny-clip"]),
+        (("--method", "apm", "--backbone", "tiny-mae"), ["tiny-mae"]),
+        (("--method", "ttt-mae", "--set", "checkpoint=''"), ["needs a trained head"]),
         (("--method", "ttt-mae", "--set", "checkpoint=no.pth"), ["no.pth"]),
         (("--method", "ttt-mae", "--set", "mask_ratio=1"), ["mask_ratio=1"]),
         (("--method", "ttt-mae", "--set", "optimizer=adam"), ["optimizer='adam'", "adamw"]),
         (
             ("--method", "vit-probe", "--set", "checkpoint=tiny-mae-fine-tune.pth"),
-            ["made by fine-tune", "vit-probe is wanted"],
+            ["made by fine-tune", "needs one of vit-probe"],
         ),
         (("--method", "vit-probe", "--backbone", "mae:no.pth"), ["no.pth"]),
     ],

@@ -1,4 +1,4 @@
-"""Masked autoencoders as backbones: the embedded one, the published ones, and files."""
+"""Masked autoencoders as backbones: the embedded one, the published one, and files."""
 
 import copy
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from ttt_bench import MaskedAutoencoder, PatchEncoder, UserError
 from ttt_bench_ttt_mae.checkpoints import autoencoder, read
 from ttt_bench_ttt_mae.files import EMBEDDED, locate
 from ttt_bench_ttt_mae.model import MAENetwork
-from ttt_bench_ttt_mae.transform import CROP, MEAN, STD, centre
+from ttt_bench_ttt_mae.transform import CROP, MEAN, STD, centre_crop
 
 
 class MAEBackbone(MaskedAutoencoder, PatchEncoder):
-    """`mae:vit-large`, or `mae:FILE` for a checkpoint of your own: encoder and decoder, no head."""
+    """`mae:vit-large` or `mae:FILE`: the encoder and decoder of a checkpoint, without a head."""
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self._load(locate(argument), device)
@@ -36,18 +36,18 @@ class MAEBackbone(MaskedAutoencoder, PatchEncoder):
 
     @property
     def network(self) -> MAENetwork:
-        """The model, as what it is."""
+        """The model, typed."""
         return cast(MAENetwork, self.model)
 
     @override
     def make_transform(self, size: int) -> Callable[[Image.Image], Tensor]:
-        return centre(size, self.crop)
+        return centre_crop(size, self.crop)
 
     @override
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
-        return self.model(pixels)[:, 0]
+        return self.model(pixels)[:, 0]  # the CLS token
 
     @override
     def encode_patches(
@@ -55,7 +55,8 @@ class MAEBackbone(MaskedAutoencoder, PatchEncoder):
     ) -> Float[Tensor, "batch rows columns dim"]:
         model = _at_side(self.network, pixels.shape[-1])
         grid = model.sizes.grid
-        return model(pixels)[:, 1:].unflatten(1, (grid, grid))
+        patches = model(pixels)[:, 1:]  # (batch, patches, dim)
+        return patches.unflatten(1, (grid, grid))  # (batch, rows, columns, dim)
 
     @property
     @override
@@ -95,7 +96,7 @@ class TinyMAE(MAEBackbone):
 
 
 def _at_side(model: MAENetwork, side: int) -> MAENetwork:
-    """The model for images of a side; for another than its own, position codes are resampled.
+    """Return the model for images of a side, its position codes resampled to it.
 
     Raises:
         UserError: the side is no whole number of patches.

@@ -1,7 +1,7 @@
-"""Checkpoints: the authors' files, and ours, which have the same keys.
+"""Checkpoints: the authors' files, and the plugin's own, which have the same keys.
 
-A file is a dict whose `model` holds a state dict. Ours say beside it how many attention heads the
-blocks have (`heads`), which shapes alone do not tell, and what they were trained on (`about`).
+A file is a dict with a state dict under `model`. The plugin's own have two more entries: `heads`,
+the numbers of attention heads, which shapes do not tell, and `about`, how they were trained.
 """
 
 import re
@@ -42,12 +42,13 @@ LINEAR = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
+        path: the file.
         state: names and tensors, all float32.
-        heads: attention heads of `encoder`, `decoder` and `classifier`, where the file says so.
-        about: what it was trained on, where the file says so.
+        heads: attention heads of `encoder`, `decoder` and `classifier`, if the file has them.
+        about: how it was trained, if the file says so.
     """
 
     path: Path
@@ -56,20 +57,25 @@ class Checkpoint:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self, name: str) -> Tensor:
-        """One tensor.
+        """Return the tensor of a name.
 
         Raises:
-            UserError: the file has none of that name.
+            UserError: the file has none.
         """
         if name not in self.state:
-            raise UserError(f"{self.path}: holds no {name}, so it is not the file wanted here")
+            raise UserError(f"{self.path}: holds no {name}, so it is not the file needed here")
         return self.state[name]
 
     def tower(self, part: str, width: int, blocks: str) -> Tower:
-        """The blocks under the name `blocks`, counted; `part` is whose attention heads they have.
+        """Return the sizes of a stack of blocks.
+
+        Args:
+            part: `encoder`, `decoder` or `classifier`.
+            width: size of a token.
+            blocks: the prefix of the blocks' entries.
 
         Raises:
-            UserError: nobody says how many heads.
+            UserError: the number of attention heads is unknown.
         """
         pattern = re.compile(re.escape(blocks) + r"\.(\d+)\.")
         numbers = {int(match[1]) for name in self.state if (match := pattern.match(name))}
@@ -82,12 +88,12 @@ class Checkpoint:
         return Tower(width, max(numbers, default=-1) + 1, heads)
 
     def only(self, *prefixes: str) -> dict[str, Tensor]:
-        """The entries whose names start so."""
+        """Return the entries whose names start with one of the prefixes."""
         return {name: value for name, value in self.state.items() if name.startswith(prefixes)}
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint; only tensors and plain values, nothing in the file is executed.
+    """Read a checkpoint of tensors and plain values; nothing in the file is executed.
 
     Raises:
         UserError: there is no such file, or it holds no state dict.
@@ -96,7 +102,9 @@ def read(path: Path) -> Checkpoint:
     content = content if isinstance(content, dict) else {}
     state = content.get("model")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path}: holds no state dict under `model`; give a file of MAE or of ours")
+        raise UserError(
+            f"{path}: holds no state dict under `model`; give a checkpoint of MAE, or one of `ttt-bench ttt-mae`"
+        )
     return Checkpoint(
         path,
         {
@@ -114,20 +122,22 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
-    """The encoder and decoder of a checkpoint such as `mae_pretrain_vit_large_full.pth`.
+    """Return the encoder and decoder of a checkpoint such as `mae_pretrain_vit_large_full.pth`.
 
     Raises:
-        UserError: an entry is missing or has another shape than the rest makes it.
+        UserError: an entry is missing, or its shape does not fit the others.
     """
     kernel, positions = checkpoint.entry("patch_embed.proj.weight"), checkpoint.entry("pos_embed")
     mask_token = checkpoint.entry("mask_token")
     if kernel.ndim != 4 or positions.ndim != 3 or mask_token.ndim != 3:
-        raise UserError(f"{checkpoint.path}: its entries have not the shapes of an MAE's")
+        raise UserError(
+            f"{checkpoint.path}: its entries do not have the shapes of a masked autoencoder's; give another file"
+        )
     patch, grid = kernel.shape[-1], round((positions.shape[1] - 1) ** 0.5)
     if grid**2 + 1 != positions.shape[1]:
         raise UserError(
-            f"{checkpoint.path}: pos_embed has {positions.shape[1]} positions, which are no CLS "
-            "and a square grid"
+            f"{checkpoint.path}: pos_embed has {positions.shape[1]} positions, which are not "
+            "those of CLS and a square grid; give another file"
         )
     sizes = Sizes(
         image=grid * patch,
@@ -141,7 +151,7 @@ def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
 
 
 def encoder_of(checkpoint: Checkpoint, like: MAENetwork) -> MAENetwork:
-    """A model like another one, its encoder's weights from a checkpoint.
+    """Return a model with the encoder of a checkpoint and the sizes and decoder of another model.
 
     Raises:
         UserError: the file's encoder is missing or of another shape.
@@ -153,10 +163,10 @@ def encoder_of(checkpoint: Checkpoint, like: MAENetwork) -> MAENetwork:
 
 
 def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
-    """The classification head of a checkpoint such as `prob_lr1e-3_wd.2_blk12_ep20.pth`.
+    """Return the classification head of a checkpoint such as `prob_lr1e-3_wd.2_blk12_ep20.pth`.
 
     Raises:
-        UserError: it has none, or one for tokens of another size or number than the model's.
+        UserError: it has none, or one for other tokens than the model's.
     """
     features, state = model.sizes.encoder.width, checkpoint.only(HEAD)
     if state:
@@ -166,8 +176,8 @@ def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
         result: Head = ViTHead(features, model.sizes.grid, tower, classes)
         state = {name.removeprefix(HEAD): value for name, value in state.items()}
     else:
-        own = {LINEAR.get(name, name): value for name, value in checkpoint.state.items()}
-        state = {name: own[name] for name in LINEAR.values() if name in own}
+        renamed = {LINEAR.get(name, name): value for name, value in checkpoint.state.items()}
+        state = {name: renamed[name] for name in LINEAR.values() if name in renamed}
         if "head.weight" not in state:
             raise UserError(
                 f"{checkpoint.path}: holds no classification head (classifier_* or head.*); "
@@ -180,23 +190,29 @@ def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str = "") -> None:
-    """Load a state dict whose every entry must fit.
+    """Load a state dict, every entry of which must fit.
+
+    Args:
+        module: the module to fill.
+        state: the entries.
+        path: the file they came from, for the message.
+        prefix: the prefix of their names in the file, for the message.
 
     Raises:
-        UserError: naming the first entry that does not.
+        UserError: an entry is missing, unknown or of another shape; the message names the first.
     """
-    wanted = module.state_dict()
-    for name, value in wanted.items():
+    needed = module.state_dict()
+    for name, value in needed.items():
         if name not in state:
             raise UserError(f"{path}: holds no {prefix}{name}, which its other entries call for")
         if state[name].shape != value.shape:
             raise UserError(
-                f"{path}: {prefix}{name} has shape {list(state[name].shape)} where "
-                f"{list(value.shape)} is wanted"
+                f"{path}: {prefix}{name} has shape {list(state[name].shape)}, the model needs "
+                f"{list(value.shape)}"
             )
-    unknown = sorted(set(state) - set(wanted))
+    unknown = sorted(set(state) - set(needed))
     if unknown:
-        raise UserError(f"{path}: holds {prefix}{unknown[0]}, which such a model has not")
+        raise UserError(f"{path}: holds {prefix}{unknown[0]}, which the model does not have")
     module.load_state_dict(dict(state))
 
 
@@ -206,8 +222,16 @@ def save(
     model: MAENetwork | None = None,
     classifier: Head | None = None,
 ) -> None:
-    """Write a model, a head or both under the authors' names."""
-    state, heads = {}, {}
+    """Write a model, a head or both under the authors' names.
+
+    Args:
+        path: the file to write or replace.
+        about: how they were trained.
+        model: the autoencoder; None leaves it out.
+        classifier: the head; None leaves it out.
+    """
+    state: dict[str, Tensor] = {}
+    heads: dict[str, int] = {}
     if model is not None:
         state.update(model.state_dict())
         heads = {"encoder": model.sizes.encoder.heads, "decoder": model.sizes.decoder.heads}

@@ -1,4 +1,4 @@
-"""`ttt-bench ttt-mae`: train the autoencoder and the classifiers that the rows use."""
+"""`ttt-bench ttt-mae`: train autoencoders and the classifiers on them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,46 +17,53 @@ RECIPES = ("vit-probe", "fine-tune", "joint-train")
 
 @click.group("ttt-mae", short_help="Train masked autoencoders and the heads on them.")
 def ttt_mae() -> None:
-    """Make the checkpoints of ttt-mae, vit-probe, fine-tune and joint-train.
+    """Train the checkpoints of ttt-mae, vit-probe, fine-tune and joint-train.
 
-    Only a dataset's training images are used. After every epoch the state is saved in --output, and
-    the same command continues a training that was stopped.
+    The commands use a dataset's training images alone. The state is saved in --output after every
+    epoch, and the same command continues a training that was stopped.
     """
 
 
 def _options(command: Command) -> Command:
-    for option in (
-        click.option("--dataset", "-d", required=True, help="Whose training images to learn from."),
+    for option in reversed((
+        click.option("--dataset", "-d", required=True,
+                     help="Dataset whose training images to learn from."),
         click.option("--data-root", type=click.Path(path_type=Path), envvar="TTT_BENCH_DATA",
-                     help="Where datasets are looked for.  [env: TTT_BENCH_DATA]"),
+                     help="Folder to look for datasets in.  [env: TTT_BENCH_DATA]"),
         click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
                      help="Folder for model.pth, the log and the state."),
-        click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's."),
-        click.option("--batch-size", type=click.IntRange(min=1), help="Images in a step."),
+        click.option("--epochs", type=click.IntRange(min=1),
+                     help="Passes over the training images.  [default: the recipe's]"),
+        click.option("--batch-size", type=click.IntRange(min=1),
+                     help="Images in a step.  [default: the recipe's]"),
         click.option("--base-lr", type=click.FloatRange(min=0, min_open=True),
-                     help="Highest learning rate for every 256 images in a step."),
-        click.option("--weight-decay", type=click.FloatRange(min=0), help="AdamW's."),
-        click.option("--warm-up", type=click.IntRange(min=0), help="Epochs of a rising rate."),
+                     help="Highest learning rate for every 256 images in a step.  [default: the "
+                          "recipe's]"),
+        click.option("--weight-decay", type=click.FloatRange(min=0),
+                     help="Weight decay of AdamW.  [default: the recipe's]"),
+        click.option("--warm-up", type=click.IntRange(min=0),
+                     help="Epochs over which the learning rate rises.  [default: the recipe's]"),
         click.option("--min-crop", type=click.FloatRange(min=0, max=1, min_open=True),
-                     help="Least share of an image that a crop shows."),
+                     help="Smallest share of an image's area that a crop shows.  [default: the "
+                          "recipe's]"),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-                     help="Of every random draw."),
+                     help="Seed of every random draw."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-                     default="auto", show_default=True, help="Where to compute."),
+                     default="auto", show_default=True, help="Device to compute on."),
         click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True,
-                     help="Processes that decode and crop."),
-    ):  # fmt: skip
+                     help="Processes that decode and crop images; 0 does it in this one."),
+    )):  # fmt: skip
         command = option(command)
     return command
 
 
-@ttt_mae.command("pretrain")
+@ttt_mae.command("pretrain", short_help="Train a masked autoencoder without labels.")
 @_options
 @click.option("--size", type=click.Choice(["tiny", "base", "large", "huge"]),
-              help="Of the autoencoder; tiny sees 32 pixels, the others 224.  [default: as the "
-                   "dataset's default backbone]")  # fmt: skip
+              help="Size of the autoencoder; tiny takes images of 32 pixels, the others of 224.  "
+                   "[default: that of the dataset's default backbone]")  # fmt: skip
 def pretrain_command(size: str | None, **options: Any) -> None:
-    """Train a masked autoencoder on images alone, by MAE's recipe (800 epochs)."""
+    """Train a masked autoencoder without labels, by MAE's recipe (800 epochs)."""
     from ttt_bench import default_backbone
     from ttt_bench_ttt_mae.plugin import MAE
     from ttt_bench_ttt_mae.recipes import pretrain
@@ -68,19 +75,24 @@ def pretrain_command(size: str | None, **options: Any) -> None:
     click.echo(f"{run.folder.model}: use it with --backbone mae:{run.folder.model}")
 
 
-@ttt_mae.command("train")
+@ttt_mae.command("train", short_help="Train a classifier on labels.")
 @_options
-@click.option("--recipe", type=click.Choice(RECIPES), required=True, help="What learns from what.")
-@click.option("--backbone", "-b", help="The autoencoder it starts from, instead of the default.")
+@click.option(
+    "--recipe",
+    type=click.Choice(RECIPES),
+    required=True,
+    help="Weights that learn, and their loss.",
+)
+@click.option("--backbone", "-b", help="Autoencoder to start from.  [default: the dataset's]")
 @click.option("--head", type=click.Choice(["vit", "linear"]), default="vit", show_default=True,
-              help="Transformer blocks on all tokens, or a linear layer on CLS.")  # fmt: skip
+              help="Kind of head: transformer blocks on all tokens, or a linear layer on CLS.")  # fmt: skip
 def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) -> None:
     """Train a classifier on labels.
 
     \b
-    vit-probe    the head alone, on the frozen encoder
-    fine-tune    encoder and head
-    joint-train  encoder, decoder and head, by labels and reconstruction
+    vit-probe    trains the head on the frozen encoder
+    fine-tune    trains encoder and head
+    joint-train  trains encoder, decoder and head, on labels and reconstruction
     """
     from ttt_bench import UserError, default_backbone, load_backbone
     from ttt_bench_ttt_mae.backbone import MAEBackbone
@@ -90,7 +102,10 @@ def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) 
     name = backbone or default_backbone(options["dataset"], MAE)
     start = load_backbone(name, "cpu")
     if not isinstance(start, MAEBackbone):
-        raise UserError(f"{name} is no masked autoencoder; see `ttt-bench list backbones`")
+        raise UserError(
+            f"{name} is no masked autoencoder; give one with --backbone (see `ttt-bench list "
+            "backbones`)"
+        )
     settings = {"backbone": name, "backbone_weights": start.weights_hash(), "head": head}
     dataset, run = _open_run(recipe, settings, **options)
     train(dataset, start.network, recipe, head, run)

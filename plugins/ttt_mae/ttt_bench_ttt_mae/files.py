@@ -1,17 +1,16 @@
-"""Where checkpoints are: beside this code, where a path says, or on the authors' server."""
+"""The places of checkpoints: this package, a path, or the authors' server."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
 import click
 import pooch
 
-from ttt_bench import UserError
+from ttt_bench import UserError, atomic_write
 
 EMBEDDED = Path(__file__).with_name("weights")
 
-# What the authors published (README of their release), by file name.
+# The published checkpoints (README of the official code), by file name.
 PUBLISHED = {
     "mae_pretrain_vit_large_full.pth": (
         "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_large_full.pth"
@@ -24,10 +23,15 @@ SHORT = {"vit-large": "mae_pretrain_vit_large_full.pth"}
 
 
 def locate(name: str) -> Path:
-    """The file that a path, the name of an embedded or of a published checkpoint stands for.
+    """Return the file of an embedded checkpoint, of a published one, or of a path.
+
+    A published file is downloaded when it is first used.
+
+    Args:
+        name: the name of an embedded or published checkpoint, or a path.
 
     Raises:
-        UserError: a published file could not be had.
+        UserError: a published file could not be downloaded.
     """
     name = SHORT.get(name, name)
     if (EMBEDDED / name).is_file():
@@ -38,13 +42,18 @@ def locate(name: str) -> Path:
 
 
 def download(name: str, url: str, folder: Path) -> Path:
-    """Fetch a file once.
+    """Download a file once, and return its path.
 
-    Its authors state no hash, so the one it had when it came is kept beside it, and a file that no
-    longer has it is refused.
+    The authors publish no hash. The hash at the first download is saved beside the file, and a file
+    with another one is refused.
+
+    Args:
+        name: name of the file.
+        url: its address.
+        folder: folder to save it in.
 
     Raises:
-        UserError: it could not be fetched, or it changed.
+        UserError: the download failed, or the file has changed.
     """
     path, pin = folder / name, folder / f"{name}.sha256"
     known = pin.read_text().strip() if pin.exists() else None
@@ -56,17 +65,17 @@ def download(name: str, url: str, folder: Path) -> Path:
             url, known, name, folder, downloader=cast(Any, pooch.HTTPDownloader(timeout=(10, 60)))
         )
         if known is None:
-            part = pin.with_suffix(".part")
-            part.write_text(pooch.file_hash(str(path)))
-            os.replace(part, pin)
+            with atomic_write(pin) as temporary:
+                temporary.write_text(pooch.file_hash(str(path)))
     except ValueError as error:
         raise UserError(
             f"{path}: is not the file that was first downloaded, and neither is {url} now; "
-            f"compare them, then remove {pin.name} to accept the new one"
+            f"compare the two, and remove {pin.name} to accept the new one"
         ) from error
     except OSError as error:
         reason = type(error).__name__
         raise UserError(
-            f"{url} could not be had ({reason}); run this with a network, or put the file at {path}"
+            f"{url} could not be downloaded ({reason}); run this with a network, or put the file at "
+            f"{path}"
         ) from error
     return path

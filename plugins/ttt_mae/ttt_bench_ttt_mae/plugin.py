@@ -1,4 +1,4 @@
-"""What this distribution adds to ttt-bench."""
+"""The hooks: methods, backbones and commands that this package adds to ttt-bench."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ MAE = BackboneFamily(
 )
 
 HEAD = "its head was trained on the labelled training set"
-WHOLE = "encoder and head were trained on the labelled training set"
+ENCODER_AND_HEAD = "encoder and head were trained on the labelled training set"
 PROBES = {
     "tiny-mae": {"checkpoint": "tiny-mae-vit-probe.pth"},
     "mae:vit-large": {"checkpoint": "prob_lr1e-3_wd.2_blk12_ep20.pth"},
@@ -28,12 +28,12 @@ FEWER_COPIES = {"copies": 32, "lr": 1.25e-3}
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """TTT-MAE and the rows of its table without test-time training."""
+    """Return TTT-MAE, and the rows of its table without test-time training."""
     return [
         AdapterSpec(
             name="vit-probe",
             summary="a head on the frozen encoder of a masked autoencoder",
-            code="ttt_bench_ttt_mae.adapters:ViTProbe",
+            code="ttt_bench_ttt_mae.methods.vit_probe:ViTProbe",
             paper=PAPER,
             needs=NEEDS,
             family=MAE,
@@ -43,27 +43,27 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         AdapterSpec(
             name="fine-tune",
             summary="encoder and head trained on labels",
-            code="ttt_bench_ttt_mae.adapters:FineTune",
+            code="ttt_bench_ttt_mae.methods.fine_tune:FineTune",
             paper=PAPER,
             needs=NEEDS,
             family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-fine-tune.pth"}},
-            labelled_data=WHOLE,
+            labelled_data=ENCODER_AND_HEAD,
         ),
         AdapterSpec(
             name="joint-train",
             summary="encoder and head trained on labels and reconstruction",
-            code="ttt_bench_ttt_mae.adapters:JointTrain",
+            code="ttt_bench_ttt_mae.methods.fine_tune:JointTrain",
             paper=PAPER,
             needs=NEEDS,
             family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-joint-train.pth"}},
-            labelled_data=WHOLE,
+            labelled_data=ENCODER_AND_HEAD,
         ),
         AdapterSpec(
             name="ttt-mae",
             summary="reconstructs each image from masked copies, then classifies it",
-            code="ttt_bench_ttt_mae.adapters:TTTMAE",
+            code="ttt_bench_ttt_mae.methods.ttt_mae:TTTMAE",
             paper=PAPER,
             needs=NEEDS,
             family=MAE,
@@ -75,11 +75,11 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
 
 @hookimpl
 def ttt_bench_backbones() -> list[BackboneSpec]:
-    """The embedded autoencoder, the published one, and files."""
+    """Return the embedded autoencoder, the published one, and files."""
     return [
         BackboneSpec(
             name="tiny-mae",
-            summary="embedded masked autoencoder for 32x32 images, of CIFAR-10's training images",
+            summary="embedded masked autoencoder for 32x32 images, pretrained on CIFAR-10",
             code="ttt_bench_ttt_mae.backbone:TinyMAE",
             gives=GIVES,
         ),
@@ -95,7 +95,7 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
 
 @hookimpl
 def ttt_bench_commands(cli: "click.Group") -> None:
-    """`ttt-bench ttt-mae pretrain` and `train`."""
+    """Add `ttt-bench ttt-mae pretrain` and `train`."""
     from ttt_bench_ttt_mae.commands import ttt_mae
 
     cli.add_command(ttt_mae)

@@ -1,4 +1,4 @@
-"""From images to pixels, as MAE's releases do it."""
+"""The transform from images to pixels, as in MAE's official code."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,21 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 from torchvision.transforms.functional import InterpolationMode
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Side of the centre crop over that of the resized image, as released: 224 of 256 pixels.
+# Side of the centre crop as a share of the resized image's, in the official code: 224 of 256.
 CROP = 224 / 256
 
 
 def to_pixels() -> Callable[[Image.Image], Tensor]:
-    """Normalize with ImageNet's statistics."""
+    """Return the transform that normalizes by ImageNet's statistics."""
     return Compose([ToTensor(), Normalize(MEAN, STD)])
 
 
-def centre(side: int, crop: float) -> Callable[[Image.Image], Tensor]:
-    """Resize the shorter side, cut out the centre, normalize."""
+def centre_crop(side: int, crop: float) -> Callable[[Image.Image], Tensor]:
+    """Return the transform that resizes the shorter side, crops the centre and normalizes.
+
+    Args:
+        side: side of the crop in pixels.
+        crop: side of the crop as a share of the resized image's.
+    """
     resize = Resize(round(side / crop), interpolation=InterpolationMode.BICUBIC)
     return Compose([resize, CenterCrop(side), to_pixels()])
