@@ -103,7 +103,8 @@ def read(path: Path) -> Checkpoint:
     state = content.get("model")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(
-            f"{path}: holds no state dict under `model`; give a checkpoint of MAE, or one of `ttt-bench ttt-mae`"
+            f"{path}: holds no state dict under `model`; give a checkpoint of MAE, or one that "
+            "`ttt-bench ttt-mae` made"
         )
     return Checkpoint(
         path,
@@ -131,7 +132,8 @@ def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
     mask_token = checkpoint.entry("mask_token")
     if kernel.ndim != 4 or positions.ndim != 3 or mask_token.ndim != 3:
         raise UserError(
-            f"{checkpoint.path}: its entries do not have the shapes of a masked autoencoder's; give another file"
+            f"{checkpoint.path}: its entries do not have the shapes of a masked autoencoder's; "
+            "give another file"
         )
     patch, grid = kernel.shape[-1], round((positions.shape[1] - 1) ** 0.5)
     if grid**2 + 1 != positions.shape[1]:

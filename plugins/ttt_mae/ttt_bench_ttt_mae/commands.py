@@ -85,7 +85,8 @@ def pretrain_command(size: str | None, **options: Any) -> None:
 )
 @click.option("--backbone", "-b", help="Autoencoder to start from.  [default: the dataset's]")
 @click.option("--head", type=click.Choice(["vit", "linear"]), default="vit", show_default=True,
-              help="Kind of head: transformer blocks on all tokens, or a linear layer on CLS.")  # fmt: skip
+              help="Kind of head: transformer blocks on all tokens, or a linear layer on "
+                   "CLS.")  # fmt: skip
 def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) -> None:
     """Train a classifier on labels.
 

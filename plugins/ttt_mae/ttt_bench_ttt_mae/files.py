@@ -75,7 +75,7 @@ def download(name: str, url: str, folder: Path) -> Path:
     except OSError as error:
         reason = type(error).__name__
         raise UserError(
-            f"{url} could not be downloaded ({reason}); run this with a network, or put the file at "
-            f"{path}"
+            f"{url} could not be downloaded ({reason}); run this with a network, or save the file "
+            f"as {path}"
         ) from error
     return path
