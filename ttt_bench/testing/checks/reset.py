@@ -72,7 +72,7 @@ def check_global_state_untouched(method: "MethodUnderTest") -> Finding:
             changed.remove(global_state.PYTHON)
         if changed:
             raise CheckFailed(f"{' and '.join(changed)} changed during {name}")
-    return Finding(f"generators and switches as before around {len(run.batches)} batches")
+    return Finding(f"generators and switches as before around {_extent(method)}")
 
 
 def _draws_from_python(method: "MethodUnderTest") -> bool:
@@ -101,5 +101,10 @@ def _restored(method: "MethodUnderTest", kind: "Kind") -> Finding:
                 became = change.text.removeprefix(change.path)
                 raise CheckFailed(f"{change.path} depends on which sample came first: it{became}")
     kept = count_leaves(run.states[-1], kind)
-    batches = f"around {len(run.batches)} batches"
-    return Finding(f"{kept:,} values the same {batches}" if kept else f"none is kept {batches}")
+    around = f"around {_extent(method)}"
+    return Finding(f"{kept:,} values the same {around}" if kept else f"none is kept {around}")
+
+
+def _extent(method: "MethodUnderTest") -> str:
+    what = "samples" if method.spec.kind == "sample" else "batches"
+    return f"{len(method.forward_pass.batches)} {what}"
