@@ -20,11 +20,11 @@ from ttt_bench.features.task import CachingTask
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.opening import validate
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy, failing
+from ttt_bench.testing.declaration import FEWEST_SAMPLES
 from ttt_bench.testing.sequence import Batch, SequenceRun, batch_name, snapshot_classes, state_of
 from ttt_bench.testing.snapshot import global_state
 from ttt_bench.testing.snapshot.tree import Node, diff, take_snapshot
 
-FEWEST_SAMPLES = 3
 # Samples in a batch of a method of kind `batch` or `stream`, unless the user sets another number.
 BATCH_SIZE = 2
 # Any number; a method that seeds a global generator is unlikely to choose it.
@@ -134,6 +134,13 @@ class MethodUnderTest:
             adapter.setup(task)
         return FreshAdapter(adapter, task)
 
+    def fresh_backbone(self) -> Backbone:
+        """Return the backbone, loaded again if a method has changed it."""
+        if diff(self._pristine, self._snapshot_backbone()):
+            self.backbone = self._load_backbone()
+            self._pristine = self._snapshot_backbone()
+        return self.backbone
+
     def run_sequence(self, batches: Sequence[Batch]) -> SequenceRun:
         """Set the method up and give it batches one after another.
 
@@ -227,13 +234,6 @@ class MethodUnderTest:
             size = min(int(self.config["batch_size"]), count - 1)
         starts = range(0, count, size)
         return [tuple((start + k) % count for k in range(size)) for start in starts]
-
-    def fresh_backbone(self) -> Backbone:
-        """Return the backbone, loaded again if a method has changed it."""
-        if diff(self._pristine, self._snapshot_backbone()):
-            self.backbone = self._load_backbone()
-            self._pristine = self._snapshot_backbone()
-        return self.backbone
 
     def _load_backbone(self) -> Backbone:
         backbone = load_backbone(self.backbone_name, self.device, self.weights)

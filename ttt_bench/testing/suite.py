@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.specs import AdapterSpec, Kind
 from ttt_bench.registry import registry
-from ttt_bench.testing import checks
-from ttt_bench.testing.declaration import DECLARATIONS, Declaration
+from ttt_bench.testing import checks as checks  # declares the checks
+from ttt_bench.testing.declaration import DECLARATIONS, FEWEST_SAMPLES, Declaration
 from ttt_bench.testing.outcome import CheckFailed, Finding
 
 if TYPE_CHECKING:
     from ttt_bench.testing.method import MethodUnderTest
 
-FEWEST_SAMPLES = 3
-
-assert checks, "importing the checks declares them"
 # Every check by its id, in the order in which they run.
 CATALOGUE: dict[str, Declaration] = dict(
     sorted(DECLARATIONS.items(), key=lambda item: item[1].order)

@@ -172,7 +172,8 @@ def _norm(value: Any) -> float | None:
         return float(np.linalg.norm(value.astype(np.float64)))
     strided = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
     if strided and value.is_floating_point():
-        return float(torch.linalg.vector_norm(value.detach(), dtype=torch.float64))
+        # Some devices have no float64.
+        return float(torch.linalg.vector_norm(value.detach().cpu().double()))
     return None
 
 
