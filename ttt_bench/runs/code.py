@@ -12,10 +12,10 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-import ttt_bench
 from ttt_bench.api.specs import Spec
 
 HARNESS = "ttt_bench"
+PACKAGE = Path(__file__).parents[1]
 # The rooms of the harness that a record can depend on.
 ENGINE_ROOMS = (
     "api",
@@ -43,16 +43,15 @@ def code_files(spec: Spec) -> dict[str, str]:
     module = spec.code.partition(":")[0]
     package, _, rest = module.partition(".")
     if package == HARNESS:
-        return _digests(Path(ttt_bench.__file__).parent / rest.partition(".")[0])
+        return _digests(PACKAGE / rest.partition(".")[0])
     return _package_digests(package)
 
 
 def engine_digest() -> str:
     """Return a digest of the parts of ttt-bench itself that records can depend on."""
-    root = Path(ttt_bench.__file__).parent
     files: dict[str, str] = {}
     for room in ENGINE_ROOMS:
-        files |= {f"{room}/{name}": digest for name, digest in _digests(root / room).items()}
+        files |= {f"{room}/{name}": digest for name, digest in _digests(PACKAGE / room).items()}
     return combined(files)
 
 
