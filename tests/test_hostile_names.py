@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.test_bad_input import one_line
+from ttt_bench.api.text import plain
 from ttt_bench.report.grid import Grid
 from ttt_bench.report.render import comma_separated, latex, markdown
-from ttt_bench.report.text import plain
 from ttt_bench.runs.card import Card
 from ttt_bench.runs.folder import RunFolder
 

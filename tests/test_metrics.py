@@ -1,16 +1,21 @@
 """Metrics are what their definitions say, and functions of records alone."""
 
+import json
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.run_folders import write_run
+from ttt_bench import MetricSpec, registered
 from ttt_bench.api.records import Records
 from ttt_bench.metrics import accuracy, calibration, steps
+from ttt_bench.metrics.values import score
 
 
 def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int = 0) -> Records:
@@ -36,23 +41,23 @@ def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int =
 
 
 def test_nll_and_brier_are_torchs():
-    own = records()
-    logits, labels = torch.from_numpy(own.logits).double(), torch.from_numpy(own.label)
-    assert calibration.nll(own) == pytest.approx(F.cross_entropy(logits, labels).item())
+    drawn = records()
+    logits, labels = torch.from_numpy(drawn.logits).double(), torch.from_numpy(drawn.label)
+    assert calibration.nll(drawn) == pytest.approx(F.cross_entropy(logits, labels).item())
     expected = (logits.softmax(1) - F.one_hot(labels, 7)).square().sum(1).mean().item()
-    assert calibration.brier(own) == pytest.approx(expected)
+    assert calibration.brier(drawn) == pytest.approx(expected)
 
 
 def test_ece_by_its_definition():
-    own = records(500)
+    drawn = records(500)
     total = 0.0
     for number in range(15):
         low, high = number / 15, (number + 1) / 15
-        inside = [i for i, c in enumerate(own.confidence) if low < c <= high]
+        inside = [i for i, c in enumerate(drawn.confidence) if low < c <= high]
         if inside:
-            accuracy_of_bin = np.mean([own.prediction[i] == own.label[i] for i in inside])
-            total += len(inside) / 500 * abs(accuracy_of_bin - np.mean(own.confidence[inside]))
-    assert calibration.ece(own) == pytest.approx(100 * total)
+            accuracy_of_bin = np.mean([drawn.prediction[i] == drawn.label[i] for i in inside])
+            total += len(inside) / 500 * abs(accuracy_of_bin - np.mean(drawn.confidence[inside]))
+    assert calibration.ece(drawn) == pytest.approx(100 * total)
 
 
 def test_a_calibrated_classifier_has_a_small_ece_and_a_boaster_a_large_one():
@@ -72,28 +77,28 @@ def test_a_calibrated_classifier_has_a_small_ece_and_a_boaster_a_large_one():
 
 
 def test_accuracies():
-    own = records()
-    assert accuracy.error_rate(own) == pytest.approx(100 - accuracy.top1(own))
+    drawn = records()
+    assert accuracy.error_rate(drawn) == pytest.approx(100 - accuracy.top1(drawn))
     shares = [
-        np.mean([p == k for p, k in zip(own.prediction, own.label, strict=True) if k == c])
+        np.mean([p == k for p, k in zip(drawn.prediction, drawn.label, strict=True) if k == c])
         for c in range(7)
     ]
-    assert accuracy.mean_per_class(own) == pytest.approx(100 * np.mean(shares))
-    assert accuracy.top1(own) <= accuracy.top5(own) <= 100
+    assert accuracy.mean_per_class(drawn) == pytest.approx(100 * np.mean(shares))
+    assert accuracy.top1(drawn) <= accuracy.top5(drawn) <= 100
 
 
 def test_steps():
-    own = records()
-    assert steps.oracle_gap(own) == pytest.approx(steps.oracle_top1(own) - accuracy.top1(own))
-    by_step = steps.step_top1(own)
+    drawn = records()
+    assert steps.oracle_gap(drawn) == pytest.approx(steps.oracle_top1(drawn) - accuracy.top1(drawn))
+    by_step = steps.step_top1(drawn)
     assert len(by_step) == 4
-    assert by_step[-1] == pytest.approx(accuracy.top1(own))
-    assert max(by_step) <= steps.oracle_top1(own)
-    found = steps.changed(own)
-    assert found is not None
-    before = 100 * np.mean(own.unadapted_prediction == own.label)
-    assert by_step[-1] - before == pytest.approx(found["helped"] - found["harmed"])
-    assert found["helped"] + found["harmed"] <= found["share"]
+    assert by_step[-1] == pytest.approx(accuracy.top1(drawn))
+    assert max(by_step) <= steps.oracle_top1(drawn)
+    changed = steps.changed(drawn)
+    assert changed is not None
+    before = 100 * np.mean(drawn.unadapted_prediction == drawn.label)
+    assert by_step[-1] - before == pytest.approx(changed["helped"] - changed["harmed"])
+    assert changed["helped"] + changed["harmed"] <= changed["share"]
     still = records(n_steps=None)
     assert steps.step_top1(still) == []
     assert steps.changed(still) is None
@@ -112,14 +117,127 @@ def test_rescoring_fifty_thousand_records_takes_seconds_and_no_torch(tmp_path):
         "rng = np.random.default_rng(0)\n"
         "n = 50_000\n"
         "logits = rng.normal(size=(n, 100)).astype(np.float32)\n"
-        "own = Records(sample_id=[str(i) for i in range(n)], group=[None] * n,\n"
+        "drawn = Records(sample_id=[str(i) for i in range(n)], group=[None] * n,\n"
         "    label=rng.integers(0, 100, n), prediction=logits.argmax(1),\n"
         "    confidence=rng.random(n).astype(np.float32), unadapted_prediction=None,\n"
         "    step_predictions=None, logits=logits, seconds=1.0)\n"
         "for name, item in registry().metrics.items():\n"
-        "    item.spec.load()(own)\n"
+        "    item.spec.load()(drawn)\n"
         "assert 'torch' not in sys.modules\n"
     )
     started = time.monotonic()
     subprocess.run([sys.executable, str(script)], check=True, timeout=60)
     assert time.monotonic() - started < 30
+
+
+class _Loud(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def _sorts_in_place(given: Records) -> float:
+    given.label.sort()
+    return 0.0
+
+
+def _clears_the_names(given: Records) -> float:
+    given.sample_id.clear()
+    given.group.clear()
+    return 1.0
+
+
+def _exits(given: Records) -> float:
+    sys.exit(0)
+
+
+def _raises(given: Records) -> float:
+    raise ValueError("\n\x1b[31mred\x1b[0m and \x1b]0;title\x07 a bell \x07\nsecond line")
+
+
+def _raises_without_text(given: Records) -> float:
+    raise _Loud
+
+
+MISBEHAVING = {
+    "sorts": (_sorts_in_place, "failed: ValueError: "),
+    "exits": (_exits, "failed: SystemExit: 0"),
+    "raises": (_raises, "failed: ValueError: red and  a bell \\x07; it is left out"),
+    "no_text": (_raises_without_text, "_Loud, whose text cannot be made (RuntimeError)"),
+    "set": (
+        lambda given: {1.0},
+        "gave a value of type set; it must give a number, numbers by name",
+    ),
+    "text": (lambda given: "high", "gave a value of type str"),
+    "boolean": (lambda given: True, "gave a value of type bool"),
+    "object": (lambda given: object(), "gave a value of type object"),
+    "tensor": (lambda given: torch.ones(()), "gave a value of type torch.Tensor"),
+    "matrix": (lambda given: given.logits, "gave a value of type numpy.ndarray"),
+    "nested": (lambda given: {"a": {"b": 1.0}}, "gave a value of type dict"),
+    "nan": (lambda given: float("nan"), "gave a number that is not finite"),
+    "infinite": (lambda given: [1.0, np.float32("inf")], "gave a number that is not finite"),
+    "huge": (lambda given: 10**400, "gave a number that is not finite"),
+    "fine": (lambda given: np.longdouble(1) / 3, "gave a number that no float holds exactly"),
+    "keys": (lambda given: {3: 1.0}, "named a number by a value of type int"),
+}
+EXACT = {
+    "half": (lambda given: np.float32(0.1), float(np.float32(0.1))),
+    "count": (lambda given: np.int64(3), 3),
+    "array": (lambda given: np.array([1, 2], np.uint8), [1, 2]),
+    "scalar": (lambda given: np.array(2.5), 2.5),
+    "by_name": (lambda given: {"a": np.float64(1), "b": None}, {"a": 1.0, "b": None}),
+    "several": (lambda given: (np.float16(0.5), 1), [0.5, 1]),
+    "nothing": (lambda given: None, None),
+    "emptied": (_clears_the_names, 1.0),
+}
+
+
+def test_a_metric_that_misbehaves_is_named_and_left_out(ttt, tmp_path, monkeypatch):
+    """Whatever a metric does, the run keeps its other numbers, and they are the true ones."""
+    write_run(tmp_path / "run")
+    _, out, _ = ttt("compare", "run", "--format", "json")
+    (plain_row,) = json.loads(out)["rows"]
+    module = types.ModuleType("misbehaving_metrics")
+    for name, (metric, _) in {**MISBEHAVING, **EXACT}.items():
+        setattr(module, name, metric)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    specs = [
+        MetricSpec(name=name, summary="", code=f"{module.__name__}:{name}")
+        for name in (*MISBEHAVING, *EXACT)
+    ]
+    with registered(metrics=specs, name="careless"):
+        code, out, err = ttt("compare", "run", "--format", "json")
+        assert code == 0, err
+        assert ttt("compare", "run")[0] == 0
+    (row,) = json.loads(out)["rows"]
+    lines = [line for line in err.splitlines() if line.startswith("metric ")]
+    assert len(lines) == len(MISBEHAVING)
+    for line, (name, (_, text)) in zip(lines, MISBEHAVING.items(), strict=True):
+        assert line.startswith(f"metric {name} of plugin careless {text[:8]}"), line
+        assert text in line
+        assert line.endswith("; it is left out")
+        assert name not in row
+    assert {name: row[name] for name in EXACT} == {
+        name: wanted for name, (_, wanted) in EXACT.items()
+    }
+    assert {name: row[name] for name in plain_row} == plain_row
+
+
+def test_a_metric_that_fails_on_many_runs_is_named_once(ttt, tmp_path, monkeypatch):
+    for number in range(5):
+        write_run(tmp_path / "runs" / str(number))
+    module = types.ModuleType("misbehaving_metrics")
+    module.exits = _exits  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    spec = MetricSpec(name="exits", summary="", code=f"{module.__name__}:exits")
+    with registered(metrics=[spec]):
+        code, _, err = ttt("compare", "runs")
+    assert code == 0
+    assert err.count("metric exits") == 1
+
+
+def test_a_metric_interrupted_by_ctrl_c_ends_the_command():
+    def interrupted(given: Records) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(lambda: interrupted, records())

@@ -17,8 +17,8 @@ from tests.records_equal import records_equal
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
 from ttt_bench.baselines.clip import ZeroShot
+from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine import worker
-from ttt_bench.engine.loading import load_dataset
 from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config

@@ -58,10 +58,10 @@ from .api.specs import ReferenceSpec as ReferenceSpec
 from .api.task import Task as Task
 
 # By name
+from .datasets.loading import load_dataset as load_dataset
 from .engine.loading import choose_device as choose_device
 from .engine.loading import default_backbone as default_backbone
 from .engine.loading import load_backbone as load_backbone
-from .engine.loading import load_dataset as load_dataset
 from .registry import registered as registered
 
 # Tools

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from ttt_bench.api import hookspecs
-from ttt_bench.api.errors import UserError, described, first_line, unknown
+from ttt_bench.api.errors import UserError, described, unknown
 from ttt_bench.api.specs import (
     AdapterSpec,
     BackboneSpec,
@@ -144,7 +144,7 @@ class Registry:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            info.error = f"{type(error).__name__}: {first_line(error) if str(error) else ''}"
+            info.error = described(error)
             if self.manager.has_plugin(info.name):
                 self.manager.unregister(name=info.name)
             return

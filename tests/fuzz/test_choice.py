@@ -12,6 +12,7 @@ from ttt_bench.api.class_set import IMAGENET_CLASSES, ClassSet
 from ttt_bench.api.dataset import Entry, spread_sample
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.specs import DatasetSpec
+from ttt_bench.api.text import plain
 from ttt_bench.datasets.corruptions import (
     SEVERITIES,
     SHORT_NAMES,
@@ -20,7 +21,6 @@ from ttt_bench.datasets.corruptions import (
 )
 from ttt_bench.datasets.imagenet import ImageNetA, ImageNetR, synsets, timm_list
 from ttt_bench.registry import Catalog, PluginInfo
-from ttt_bench.report.text import plain
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 

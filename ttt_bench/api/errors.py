@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from ttt_bench.api.text import plain, without_escape_codes
+
 
 class UserError(Exception):
     """Bad input: the message says what is wrong, where, and what to do.
@@ -28,14 +30,29 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UserE
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's text, its type's name where it has no text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an exception's text, its type's name where it has no text.
+
+    The line is fit to be printed: it has no escape codes, and hidden characters are spelled out.
+    """
+    try:
+        text = without_escape_codes(str(error))
+    except KeyboardInterrupt:
+        raise
+    # The text is made by the exception's own code, which may do anything.
+    except BaseException as failure:
+        return f"{_type_name(error)}, whose text cannot be made ({_type_name(failure)})"
+    lines = (plain(line.strip()) for line in text.splitlines())
+    return next((line for line in lines if line), _type_name(error))
 
 
 def described(error: BaseException) -> str:
     """Return the type of an exception and the first line of its text."""
-    name, line = type(error).__name__, first_line(error)
-    return name if line == name else f"{name}: {line}"
+    name, line = _type_name(error), first_line(error)
+    return line if line.partition(",")[0] == name else f"{name}: {line}"
+
+
+def _type_name(error: BaseException) -> str:
+    return plain(type(error).__name__)
 
 
 class MethodError(UserError):

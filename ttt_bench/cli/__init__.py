@@ -10,7 +10,7 @@ import click
 from typing_extensions import override
 
 from ttt_bench.api.errors import UserError, unknown
-from ttt_bench.report.text import plain
+from ttt_bench.api.text import plain
 from ttt_bench.toolkit.interrupt import interruptible
 
 COMMANDS = {

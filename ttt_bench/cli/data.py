@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.text import plain
 from ttt_bench.cli.options import data_root_option, format_option
-from ttt_bench.report.text import plain
 
 if TYPE_CHECKING:
     from ttt_bench.api.acquisition import HowToGet

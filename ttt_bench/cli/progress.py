@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ttt_bench.api.events import Run
 from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.api.records import Records
-from ttt_bench.report.text import plain
+from ttt_bench.api.text import plain
 
 SECONDS_BETWEEN_LINES = 5.0
 

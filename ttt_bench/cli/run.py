@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.text import plain
 from ttt_bench.cli.options import config_options, format_option
 from ttt_bench.cli.settings import read_config_file, read_settings
-from ttt_bench.report.text import plain
 from ttt_bench.runner.config import RunConfig
 
 

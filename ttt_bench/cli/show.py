@@ -10,7 +10,7 @@ import click
 
 from ttt_bench.api.errors import unknown
 from ttt_bench.api.specs import BackboneFamily
-from ttt_bench.report.text import plain
+from ttt_bench.api.text import plain
 
 KINDS = {
     "sample": "sample (episodic: a prediction depends on the sample alone)",

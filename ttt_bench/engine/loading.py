@@ -1,4 +1,4 @@
-"""Loading the dataset or backbone that a name stands for."""
+"""Loading the backbone that a name stands for, and choosing device and default backbone."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,20 +7,9 @@ import torch
 
 from ttt_bench.api import backbone as capabilities
 from ttt_bench.api.backbone import Backbone
-from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.specs import CLIP_FAMILY, BackboneFamily
 from ttt_bench.registry import registry
-
-
-def load_dataset(name: str, data_root: Path | None = None) -> Dataset:
-    """Load the dataset that a name stands for.
-
-    Raises:
-        UserError: there is none of that name, or its data is missing.
-    """
-    spec = registry().datasets.find(name).spec
-    return spec.load()(name.partition(":")[2], data_root)
 
 
 def backbone_type(name: str, weights: Path | None = None) -> type[Backbone]:

@@ -19,7 +19,8 @@ from ttt_bench.api.errors import MethodError, UserError, method_errors
 from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
 from ttt_bench.api.records import Records
 from ttt_bench.api.sample import Prediction, SampleRNG
-from ttt_bench.engine.loading import load_backbone, load_dataset
+from ttt_bench.datasets.loading import load_dataset
+from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.features.cache import FeatureCache, features_key
 from ttt_bench.features.loader import SampleLoader

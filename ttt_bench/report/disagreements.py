@@ -12,6 +12,7 @@ from PIL import Image
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
+from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.report.figures import names
 
 # The most samples on a page, and the side of a thumbnail in pixels: they bound the page's size.
@@ -64,8 +65,6 @@ def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
 
 
 def _dataset(run: FinishedRun) -> Dataset:
-    from ttt_bench.engine.loading import load_dataset
-
     worker = run.manifest["worker"]
     root = worker["data_root"]
     return load_dataset(worker["dataset"], Path(root) if root else None)

@@ -8,11 +8,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ttt_bench.api.text import plain
 from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
-from ttt_bench.report.text import plain
 
 # Width of a text column, in inches; labels stay readable at it.
 WIDTH = 6.5

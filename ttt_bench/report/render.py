@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ttt_bench.api.text import plain
 from ttt_bench.report.grid import Grid
-from ttt_bench.report.text import plain
 
 Style = Literal["text", "markdown", "latex", "csv", "html"]
 

@@ -14,12 +14,12 @@ from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, Executor
 from ttt_bench.api.specs import AdapterSpec, Spec
+from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import (
     backbone_type,
     choose_device,
     default_backbone,
     load_backbone,
-    load_dataset,
 )
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
 from ttt_bench.registry import registry
