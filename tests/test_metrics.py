@@ -130,7 +130,7 @@ def test_rescoring_fifty_thousand_records_takes_seconds_and_no_torch(tmp_path):
     assert time.monotonic() - started < 30
 
 
-class _Loud(Exception):
+class TextlessError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -155,17 +155,17 @@ def _raises(given: Records) -> float:
 
 
 def _raises_without_text(given: Records) -> float:
-    raise _Loud
+    raise TextlessError
 
 
 MISBEHAVING = {
     "sorts": (_sorts_in_place, "failed: ValueError: "),
     "exits": (_exits, "failed: SystemExit: 0"),
     "raises": (_raises, "failed: ValueError: red and  a bell \\x07; it is left out"),
-    "no_text": (_raises_without_text, "_Loud, whose text cannot be made (RuntimeError)"),
+    "no_text": (_raises_without_text, "TextlessError, whose text cannot be made (RuntimeError)"),
     "set": (
         lambda given: {1.0},
-        "gave a value of type set; it must give a number, numbers by name",
+        "gave a value of type set; it must give a number, numbers",
     ),
     "text": (lambda given: "high", "gave a value of type str"),
     "boolean": (lambda given: True, "gave a value of type bool"),
@@ -176,7 +176,7 @@ MISBEHAVING = {
     "nan": (lambda given: float("nan"), "gave a number that is not finite"),
     "infinite": (lambda given: [1.0, np.float32("inf")], "gave a number that is not finite"),
     "huge": (lambda given: 10**400, "gave a number that is not finite"),
-    "fine": (lambda given: np.longdouble(1) / 3, "gave a number that no float holds exactly"),
+    "too_fine": (lambda given: np.longdouble(1) / 3, "gave a number that no float holds exactly"),
     "keys": (lambda given: {3: 1.0}, "named a number by a value of type int"),
 }
 EXACT = {
@@ -212,7 +212,7 @@ def test_a_metric_that_misbehaves_is_named_and_left_out(ttt, tmp_path, monkeypat
     lines = [line for line in err.splitlines() if line.startswith("metric ")]
     assert len(lines) == len(MISBEHAVING)
     for line, (name, (_, text)) in zip(lines, MISBEHAVING.items(), strict=True):
-        assert line.startswith(f"metric {name} of plugin careless {text[:8]}"), line
+        assert line.startswith(f"metric {name} of plugin careless"), line
         assert text in line
         assert line.endswith("; it is left out")
         assert name not in row
