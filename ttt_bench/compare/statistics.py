@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy.special import bdtr, ndtri
 
 CONFIDENCE = 0.95
 # A bootstrap distribution is computed to this many times sqrt(n) on both sides of its mean; by
@@ -22,9 +22,13 @@ def wilson(correct: Bool[np.ndarray, " samples"]) -> list[float]:
 
     Source: Wilson 1927.
     """
-    test = stats.binomtest(int(correct.sum()), len(correct))
-    interval = test.proportion_ci(CONFIDENCE, method="wilson")
-    return [100 * interval.low, 100 * interval.high]
+    n, share = len(correct), float(correct.mean())
+    z = float(ndtri((1 + CONFIDENCE) / 2))
+    center = share + z**2 / (2 * n)
+    half_width = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = ((center + side * half_width) / (1 + z**2 / n) for side in (-1, 1))
+    # Rounding must not exclude the ends themselves.
+    return [0.0 if share == 0 else 100 * low, 100.0 if share == 1 else 100 * high]
 
 
 def paired(correct: Bool[np.ndarray, "methods samples"]) -> list[dict[str, Any]]:
@@ -46,7 +50,7 @@ def paired(correct: Bool[np.ndarray, "methods samples"]) -> list[dict[str, Any]]
     lost = only_first[pairs[:, 1], pairs[:, 0]].round().astype(int)
     intervals = bootstrap_intervals(won, lost, n)
     # The exact test at probability one half is symmetric: both tails are equal.
-    p_values = np.minimum(1, 2 * stats.binom.cdf(np.minimum(won, lost), won + lost, 0.5))
+    p_values = np.minimum(1, 2 * bdtr(np.minimum(won, lost).astype(float), won + lost, 0.5))
     return [
         {
             "difference": 100 * (gained - given) / n,

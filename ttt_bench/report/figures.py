@@ -37,14 +37,16 @@ def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
         best = [rows[index] for index in front(rows, cost)]
         xs, ys = [row["cost"][cost] for row in best], [row["top1"] for row in best]
         axis.step(xs, ys, where="post", color="grey", linewidth=1, linestyle="--", zorder=1)
-        for row, name, colour in zip(rows, labels, colours, strict=True):
-            axis.scatter(row["cost"][cost], row["top1"], color=colour, label=name, s=22, zorder=2)
+        costs, accuracies = [row["cost"][cost] for row in rows], [row["top1"] for row in rows]
+        axis.scatter(costs, accuracies, color=colours, s=22, zorder=2)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)
     axes[0].set_ylabel("top-1 %")
+    for name, colour in zip(labels, colours, strict=True):
+        axes[0].plot([], [], color=colour, label=name, marker="o", linestyle="none", markersize=4)
     _legend(figure, axes[0], len(runs))
     return figure
 
@@ -65,7 +67,10 @@ def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             light = "white" if value < 60 else "black"
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=light, size=7)
+            text = axis.text(column, row, f"{value:.0f}", ha="center", va="center", size=7)
+            text.set_color(light)
+            # The numbers lie inside the axes, so the layout need not measure them.
+            text.set_in_layout(False)
     figure.colorbar(image, label="top-1 %")
     return figure
 
