@@ -31,8 +31,8 @@ def write_run(path: Path, method: str, samples: int, classes: int, steps: int, s
     """Write one finished run: its manifest, chunks and costs."""
     draws = np.random.default_rng(seed)
     ids = [f"{number:016x}" for number in range(samples)]
-    card = Card(protocol_part(ids, classes), method_part(method, steps))
     chunks = range(0, samples, CHUNK)
+    card = Card(protocol_part(ids, classes), method_part(method, steps, len(chunks)))
     worker = {
         "method": method, "config": {"steps": steps}, "dataset": "imagefolder:photos",
         "backbone": "tiny-clip", "data_root": None, "weights": None, "seed": 0,
@@ -40,7 +40,13 @@ def write_run(path: Path, method: str, samples: int, classes: int, steps: int, s
     folder = RunFolder(path)
     folder.begin(
         card,
-        {"chunks": len(chunks), "samples": samples, "worker": worker, "environment": {}},
+        {
+            "samples": samples,
+            "worker": worker,
+            "environment": {},
+            "harness": {"version": "0", "code": "0"},
+            "code_files": {},
+        },
     )
     labels = np.random.default_rng(0).integers(0, classes, samples)
     names = list(SHORT_NAMES)
@@ -63,13 +69,13 @@ def write_run(path: Path, method: str, samples: int, classes: int, steps: int, s
             logits=logits,
             seconds=1.0,
         )
-        folder.write_chunk(number, records)
+        folder.write_chunk(number, records, card.key)
     cost = {
         "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},
         "setup_flops": DIRECTIONS, "peak_memory_bytes": 10**8, "backbone_parameters": 10**7,
         "parameters_updated": 256,
     }  # fmt: skip
-    folder.write_json("cost.json", cost)
+    folder.write_json("cost.json", cost, card.key)
 
 
 def protocol_part(ids: list[str], classes: int) -> dict[str, Any]:
@@ -78,16 +84,16 @@ def protocol_part(ids: list[str], classes: int) -> dict[str, Any]:
         "dataset": "imagefolder:photos", "revision": "0", "corruption_source": None,
         "samples": samples_digest(ids), "n": len(ids), "limit": None, "seed": 0,
         "class_names": [f"class {number}" for number in range(classes)],
-        "scoring_rule": SCORING_RULE,
+        "scoring_rule": SCORING_RULE, "skipped": [],
     }  # fmt: skip
 
 
-def method_part(method: str, steps: int) -> dict[str, Any]:
+def method_part(method: str, steps: int, chunks: int) -> dict[str, Any]:
     """Return the part of the card that each run has alone."""
     return {
         "method": method, "kind": "sample", "plugin": {"distribution": "d", "version": "1"},
         "config": {"steps": steps}, "backbone": "tiny-clip", "weights": "0", "dtype": "float32",
-        "labelled_data": None, "known_failures": {},
+        "labelled_data": None, "known_failures": {}, "chunks": chunks, "code": {},
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Run folders written by hand, for tests of what reads them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ COST: dict[str, Any] = {
 
 
 def write_run(
-    path: Path, protocol: Any = PROTOCOL, method: Any = METHOD, about: Any = ABOUT, cost: Any = COST
+    path: Path,
+    protocol: Any = PROTOCOL,
+    method: Any = METHOD,
+    about: Any = ABOUT,
+    cost: Any = COST,
+    image_digest: Sequence[str] = (),
 ) -> None:
     """Write a finished run of these parts, with drawn records of N samples."""
     folder = RunFolder(path)
@@ -48,6 +54,7 @@ def write_run(
     records = Records(
         IDS, ["fog"] * 3 + ["snow"] * 3, rng.integers(0, 3, N), logits.argmax(1),
         rng.random(N).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
+        list(image_digest),
     )  # fmt: skip
     (path / "manifest.json").unlink(missing_ok=True)
     card = Card(protocol, method)

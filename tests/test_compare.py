@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.run_folders import METHOD, write_run
+from tests.run_folders import IDS, METHOD, N, write_run
 from ttt_bench import AdapterSpec, MetricSpec, registered
 from ttt_bench.api.records import Records
 from ttt_bench.compare.pairs import averages
@@ -240,6 +240,17 @@ def test_a_run_without_its_manifest_is_named(ttt, tmp_path: Path):
     code, out, err = ttt("compare", "runs/lost")
     assert (code, out) == (2, "")
     assert "manifest.json is missing" in err
+
+
+def test_rows_of_one_table_saw_the_same_pixels(ttt, tmp_path: Path):
+    seen = [f"{index:02x}" for index in range(N)]
+    write_run(tmp_path / "runs" / "a", image_digest=seen)
+    write_run(tmp_path / "runs" / "b", image_digest=[*seen[:-1], "ff"])
+    code, out, err = ttt("compare", "runs")
+    assert (code, out) == (2, "")
+    assert f"the image of sample {IDS[-1]} was replaced" in err
+    write_run(tmp_path / "runs" / "b", image_digest=[*seen[:-1], ""])
+    assert ttt("compare", "runs")[0] == 0
 
 
 def test_show_of_a_run_prints_the_whole_card(ttt, tmp_path: Path):

@@ -99,7 +99,7 @@ def _show_run(path: Path) -> None:
     card, manifest = folder.card(), folder.manifest()
     require_shape(manifest, MANIFEST, str(path / "manifest.json"))
     done = sum(1 for _ in folder.chunk_path(0).parent.glob("*.parquet"))
-    click.echo(f"run {path}: {done} of {manifest['chunks']} chunks")
+    click.echo(f"run {path}: {done} of {card.method['chunks']} chunks")
     _show_fields(
         {
             "key": f"{card.key} (of the whole card: names this run)",

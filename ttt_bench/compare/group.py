@@ -15,7 +15,8 @@ def group_by_table(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Return the runs of each table by the name of its dataset, their records in one order.
 
     Raises:
-        UserError: two runs on one dataset differ in the protocol part of their cards.
+        UserError: two runs on one dataset differ in the protocol part of their cards, or saw other
+            pixels under the same name.
     """
     tables: dict[str, list[FinishedRun]] = {}
     for run in runs:
@@ -26,6 +27,7 @@ def group_by_table(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
             # Methods with batches of their own save their records in another order.
             if run.records.sample_id != ids:
                 run = replace(run, records=run.records.in_order_of(ids))
+            _require_same_pixels(table[0], run)
         table.append(run)
     return tables
 
@@ -39,3 +41,16 @@ def _require_same_protocol(first: FinishedRun, second: FinishedRun) -> None:
         f"{first.label} and {second.label} cannot stand in one table: {field} is {left} in the "
         f"first and {right} in the second; name the runs to compare"
     )
+
+
+def _require_same_pixels(first: FinishedRun, second: FinishedRun) -> None:
+    left, right = first.records.image_digest, second.records.image_digest
+    if left == right:
+        return
+    for sample, a, b in zip(first.records.sample_id, left, right, strict=True):
+        # An empty digest stands for pixels that are not known.
+        if a != b and a and b:
+            raise UserError(
+                f"{first.label} and {second.label} cannot stand in one table: the image of sample "
+                f"{sample} was replaced between the two runs; run one of them again with --fresh"
+            )

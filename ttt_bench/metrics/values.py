@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttt_bench.api.errors import described
-from ttt_bench.api.records import Records
+from ttt_bench.api.records import MissingLogitsError, Records
 
 ALLOWED = "it must give a number, numbers by name, a list of numbers, or None"
 
@@ -35,6 +35,8 @@ def score(metric: Callable[[], Callable[[Records], Any]], records: Records) -> A
     # Ctrl-C is the user's. Everything else is the metric's, even sys.exit.
     except (KeyboardInterrupt, MetricError):
         raise
+    except MissingLogitsError as error:
+        raise MetricError(str(error)) from error
     except BaseException as error:
         raise MetricError(f"failed: {described(error)}") from error
 
