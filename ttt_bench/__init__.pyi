@@ -38,6 +38,7 @@ from .api.on_disk import open_image as open_image
 from .api.records import Records as Records
 
 # References
+from .api.reference import PrintedNames as PrintedNames
 from .api.reference import Publication as Publication
 from .api.reference import Row as Row
 from .api.reference import Table as Table

@@ -36,10 +36,10 @@ def top1(records: Records) -> float:
 def top5(records: Records) -> float:
     """Return the share of samples whose label is among the five highest logits."""
     logits, label = records.required_logits(), records.label[:, None]
-    own = np.take_along_axis(logits, label, axis=1)
+    of_label = np.take_along_axis(logits, label, axis=1)
     # Of equal logits that of the lower class comes first, as in a stable sort.
-    before = (logits == own) & (np.arange(logits.shape[1]) < label)
-    return percent(((logits > own) | before).sum(axis=1) < 5)
+    before = (logits == of_label) & (np.arange(logits.shape[1]) < label)
+    return percent(((logits > of_label) | before).sum(axis=1) < 5)
 
 
 def error_rate(records: Records) -> float:

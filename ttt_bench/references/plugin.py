@@ -6,7 +6,7 @@ from ttt_bench.api.specs import ReferenceSpec
 
 @hookimpl
 def ttt_bench_references() -> list[ReferenceSpec]:
-    """The tables of the APM paper."""
+    """Return the tables of the APM paper."""
     return [
         ReferenceSpec(
             name="apm-paper",

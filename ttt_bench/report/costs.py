@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.grid import Grid
+from ttt_bench.report.notes import marked_name
 
 
 def cost_table(runs: Sequence[FinishedRun]) -> Grid:
@@ -28,7 +29,7 @@ def _line(run: FinishedRun) -> list[str]:
     first = [f"{gflops['frozen']:.3g} frozen"] if gflops["frozen"] else []
     first += [f"{one_step:.3g} adapted"] if one_step else []
     return [
-        summary["method"],
+        marked_name(summary),
         summary["backbone"],
         summary["dataset"],
         str(steps or "-"),
