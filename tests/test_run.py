@@ -1,14 +1,10 @@
 """`ttt-bench run`: what it prints, what it keeps, and what a result depends on."""
 
 import itertools
-import signal
-import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
@@ -136,31 +132,6 @@ def test_two_settings_have_two_folders(run_json):
     (two,), (three,) = run_json(*settings, "steps=2"), run_json(*settings, "steps=3")
     assert two["path"] != three["path"]
     assert two["fingerprint"] == three["fingerprint"]
-
-
-def test_ctrl_c_on_the_keyboard(tmp_path: Path):
-    """A real signal to a real process, once its first chunk is there."""
-    command = [sys.executable, "-m", "ttt_bench", "run", "-m", "apm", "-d", "cifar10-c-mini"]
-    options = ["--set", "steps=100", "--device", "cpu", "--output", "r"]
-    process = Popen(
-        [*command, *options],
-        cwd=tmp_path,
-        stderr=PIPE,
-        stdout=PIPE,
-        text=True,
-    )
-    folder = RunFolder(tmp_path / "r" / "cifar10-c-mini" / "apm")
-    deadline = time.monotonic() + 120
-    while not folder.chunk_path(0).exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert out == ""
-    assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("ttt-bench: interrupted")
-    assert len(folder.read_chunk(0, folder.card().key)) == 32
-    assert not list(folder.path.rglob("*.tmp"))
 
 
 def test_a_method_that_writes_to_the_backbone_is_caught(ttt, monkeypatch):

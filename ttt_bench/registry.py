@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata
 from types import SimpleNamespace
@@ -53,6 +54,7 @@ class Catalog(Mapping[str, Registered[SpecT]], Generic[SpecT]):
     def __init__(self, what: str, spec_type: type[SpecT]) -> None:
         self.what = what
         self.spec_type = spec_type
+        self.plugins: list[PluginInfo] = []
         self._items: dict[str, Registered[SpecT]] = {}
 
     def __getitem__(self, name: str) -> Registered[SpecT]:
@@ -63,6 +65,12 @@ class Catalog(Mapping[str, Registered[SpecT]], Generic[SpecT]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def _broken_plugin(self, name: str) -> PluginInfo | None:
+        """Return a broken plugin that may bring a name, the one called most like it first."""
+        broken = {plugin.name: plugin for plugin in self.plugins if plugin.error}
+        near = get_close_matches(name, [*broken, *self], n=1, cutoff=0.6)
+        return None if near and near[0] in self else broken.get(next(iter(near or broken), ""))
 
     def validate(self, specs: Iterable[SpecT]) -> list[SpecT]:
         """Return the specs as a list.
@@ -96,6 +104,11 @@ class Catalog(Mapping[str, Registered[SpecT]], Generic[SpecT]):
         """
         base, colon, argument = name.partition(":")
         if base not in self:
+            if broken := self._broken_plugin(base):
+                raise UserError(
+                    f"no {self.what} {base!r} is registered, and plugin {broken.name} "
+                    f"({broken.distribution}), which may bring it, is broken: {broken.error}"
+                )
             raise unknown(self.what, name, self, hint=f"see `ttt-bench list {self.what}s`")
         metavar = getattr(self[base].spec, "argument", "")
         if metavar and not argument and not metavar.startswith("["):
@@ -123,6 +136,10 @@ class Registry:
     executors: Catalog[ExecutorSpec] = field(
         default_factory=lambda: Catalog("executor", ExecutorSpec)
     )
+
+    def __post_init__(self) -> None:
+        for catalog in self.catalogs.values():
+            catalog.plugins = self.plugins
 
     @property
     def catalogs(self) -> dict[str, Catalog[Any]]:

@@ -22,6 +22,7 @@ from ttt_bench.api.sample import Prediction, SampleRNG
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
+from ttt_bench.engine.process_state import restored, without_exit
 from ttt_bench.features.cache import FeatureCache, features_key
 from ttt_bench.features.loader import SampleLoader
 from ttt_bench.features.task import CachingTask, PrefetchedSample
@@ -156,8 +157,15 @@ class MethodWorker:
         return adapter_type(adapter_type.Config(**self.spec.config))
 
     def _set_up(self) -> None:
-        with method_errors(f"{self.spec.method} failed in its setup", self._package):
+        what = f"{self.spec.method} failed in its setup"
+        with restored(self.spec.method), self._guarded(what):
             self.adapter.setup(self.task)
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Run the method's own code, whatever it raises and however it leaves."""
+        with method_errors(what, self._package), without_exit(self.spec.method):
+            yield
 
     def count_costs(self, indices: Sequence[int]) -> dict[str, Any]:
         """Count what a sample costs on a few of them, see `engine.probe`."""
@@ -194,7 +202,7 @@ class MethodWorker:
         rngs = [SampleRNG(self.spec.seed, sample.id) for sample in samples]
         names = [sample.id for sample in samples]
         what = f"{self.spec.method} failed on samples {', '.join(names)}"
-        with method_errors(what, self._package):
+        with self._guarded(what):
             predictions = self.adapter.adapt(samples, rngs)
         try:
             kept = judged(predictions, names, len(self.task.classes))

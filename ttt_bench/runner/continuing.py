@@ -9,12 +9,12 @@ from typing import Any
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.runner.config import RunConfig
-from ttt_bench.runs.card import Card, differences
+from ttt_bench.runs.card import PARTS, Card, differences
 from ttt_bench.runs.code import changed_files, engine_digest
 from ttt_bench.runs.folder import MANIFEST_FILE, UNREADABLE_FILE, RunFolder
 
 # Fields that change when an unreadable image is repaired, removed or skipped.
-REPAIRABLE = {"revision", "samples", "n", "skipped", "chunks"}
+REPAIRABLE = {"dataset", "revision", "samples", "n", "skipped", "chunks"}
 SHOWN_FILES = 5
 
 
@@ -119,9 +119,10 @@ def _changed_code(manifest: Mapping[str, Any], code: Mapping[str, Mapping[str, s
 
 def _is_repaired(before: Card, now: Card) -> bool:
     """Say whether two cards differ at most in what a repaired image changes."""
-    return all(
+    names = [str(card.protocol["dataset"]).partition(":")[0] for card in (before, now)]
+    return names[0] == names[1] and all(
         name in REPAIRABLE
-        for part in ("protocol", "method")
+        for part in PARTS
         for name, _, _ in differences(getattr(before, part), getattr(now, part))
     )
 

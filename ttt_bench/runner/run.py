@@ -13,6 +13,7 @@ from typing import Any
 
 from ttt_bench.api.errors import MethodError, UserError
 from ttt_bench.api.executor import UnreadableImages
+from ttt_bench.engine.process_state import restored
 from ttt_bench.metrics.summary import summarize
 from ttt_bench.registry import registry
 from ttt_bench.runner.adopting import adopted_chunks
@@ -85,7 +86,8 @@ def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Fa
                 failures.append(Failure(one.run.method, one.run.dataset, (message,)))
                 continue
             try:
-                summaries.append(_run_one(one, backbones))
+                with restored(one.run.method):
+                    summaries.append(_run_one(one, backbones))
             except UserError as error:
                 failures.append(_failure(one.config, error))
                 if one.worker is not None and not one.worker.backbone_unchanged():
