@@ -1,8 +1,9 @@
 """Finding plugins, and keeping a broken one from breaking anything else."""
 
+import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -32,7 +33,7 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 @dataclass
 class PluginInfo:
-    """One plugin as `ttt-bench list plugins` shows it; `error` is empty when it works."""
+    """One plugin as `ttt-bench list plugins` shows it; `error` is empty where it loaded."""
 
     name: str
     distribution: str
@@ -136,6 +137,7 @@ class Registry:
     executors: Catalog[ExecutorSpec] = field(
         default_factory=lambda: Catalog("executor", ExecutorSpec)
     )
+    failed_hooks: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def __post_init__(self) -> None:
         for catalog in self.catalogs.values():
@@ -181,22 +183,30 @@ class Registry:
         return found
 
     def call(self, hook: str, **arguments: Any) -> None:
-        """Call a hook in every plugin that has it; one that raises is broken and stops no other.
+        """Call a hook in every plugin that has it; one that raises is named, and stops no other.
+
+        Each plugin gets a copy of the arguments, so that none can change what others see.
 
         Raises:
             UserError: a plugin refuses something the user asked for.
         """
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            values = {name: arguments[name] for name in implementation.argnames}
+            # Commands are added to the group itself.
+            copies = {n: v if n == "cli" else copy.deepcopy(v) for n, v in values.items()}
             try:
-                implementation.function(*(arguments[name] for name in implementation.argnames))
-            except UserError:
+                implementation.function(**copies)
+            except (UserError, KeyboardInterrupt):
                 raise
-            except Exception as error:
-                reason = f"{described(error)} (in {hook})"
-                print(f"plugin {implementation.plugin_name} is broken: {reason}", file=sys.stderr)
-                for plugin in self.plugins:
-                    if plugin.name == implementation.plugin_name:
-                        plugin.error = reason
+            # A plugin may raise anything, SystemExit included.
+            except BaseException as error:
+                self._report_failed_hook(implementation.plugin_name, hook, error)
+
+    def _report_failed_hook(self, plugin: str, hook: str, error: BaseException) -> None:
+        """Say once for each plugin and hook that it failed; a hook may run for every chunk."""
+        if (plugin, hook) not in self.failed_hooks:
+            self.failed_hooks.add((plugin, hook))
+            print(f"plugin {plugin}: {hook} failed ({described(error)})", file=sys.stderr)
 
     def broken(self) -> list[PluginInfo]:
         """Return the plugins that did not load."""
@@ -239,12 +249,13 @@ def registered(
     metrics: Sequence[MetricSpec] = (),
     references: Sequence[ReferenceSpec] = (),
     executors: Sequence[ExecutorSpec] = (),
+    plugins: Sequence[object] = (),
     name: str = "registered",
 ) -> Iterator[None]:
-    """Register specs in this process for the time of a `with` block: for tests and notebooks.
+    """Register specs and hooks in this process for the time of a `with` block.
 
-    Worker processes (`--workers`, Ray) do not know them; a distribution with an entry point does
-    that.
+    Tests and notebooks need no entry point then. Worker processes (`--workers`, Ray) know nothing
+    of what is registered here; they find the plugins of installed distributions.
 
     Args:
         adapters: methods.
@@ -253,7 +264,9 @@ def registered(
         metrics: metrics.
         references: published tables.
         executors: executors.
-        name: the name of the plugin that seems to bring them.
+        plugins: objects or modules with methods or functions marked by `hookimpl`, such as a
+            tracker or something that adds commands.
+        name: the name of the plugin that seems to bring all of it.
 
     Example:
         spec = AdapterSpec(name="mine", summary="my method", code="my_module:Mine")
@@ -261,8 +274,9 @@ def registered(
             checks = adapter_checks("mine")
 
     Raises:
-        ValueError: a name is taken already.
+        ValueError: a name is taken already, or a plugin has an unknown hook.
     """
+    module = SimpleNamespace(__name__=name)
     brought = {
         "adapters": adapters,
         "datasets": datasets,
@@ -271,18 +285,32 @@ def registered(
         "references": references,
         "executors": executors,
     }
-    plugins, info = registry(), PluginInfo(name, "this process", "0")
-    module = SimpleNamespace(__name__=name)
     for kind, specs in brought.items():
         setattr(module, f"ttt_bench_{kind}", hookspecs.hookimpl(lambda specs=specs: specs))
-    plugins.add(info, lambda: module)
+    names = [name, *(f"{name}-{number}" for number in range(1, len(plugins) + 1))]
+    with ExitStack() as stack:
+        for plugin_name, plugin in zip(names, [module, *plugins], strict=True):
+            stack.enter_context(_registered_plugin(plugin_name, plugin))
+        yield
+
+
+@contextmanager
+def _registered_plugin(name: str, plugin: object) -> Iterator[None]:
+    """Register one plugin for the time of a `with` block.
+
+    Raises:
+        ValueError: it cannot be registered.
+    """
+    known, info = registry(), PluginInfo(name, "this process", "0")
+    known.add(info, lambda: plugin)
     try:
         if info.error:
             raise ValueError(info.error.partition(": ")[2])
         yield
     finally:
-        plugins.plugins.remove(info)
-        for catalog in plugins.catalogs.values():
+        known.plugins.remove(info)
+        for catalog in known.catalogs.values():
             catalog.remove(info)
-        if plugins.manager.has_plugin(name):
-            plugins.manager.unregister(name=name)
+        if known.manager.has_plugin(name):
+            known.manager.unregister(name=name)
+        known.failed_hooks = {failed for failed in known.failed_hooks if failed[0] != name}

@@ -1,4 +1,4 @@
-"""The plugin contract on one page: what a plugin adds to ttt-bench, and what it is told.
+"""The plugin contract on one page: the hooks that add to ttt-bench, and those that observe it.
 
 A plugin is a module that implements some of these hooks. An entry point names it:
 
@@ -6,8 +6,15 @@ A plugin is a module that implements some of these hooks. An entry point names i
     my-method = "my_package.plugin"
 
 Everything a plugin needs is imported from `ttt_bench` itself. Built-in methods, datasets, backbones
-and metrics register through the same hooks. A plugin that fails to import, or raises in a hook, is
-listed as broken and stops nothing else.
+and metrics register through the same hooks. A plugin that fails to import, or raises in a hook that
+adds something, is listed as broken and stops nothing else. `ttt_bench.registered` registers specs
+and hooks within one process, for tests and notebooks.
+
+The examples need these imports, and a test runs each of them:
+
+    import json
+    import click
+    from ttt_bench import AdapterSpec, hookimpl  # and the other specs
 """
 
 from collections.abc import Iterable
@@ -96,7 +103,7 @@ def ttt_bench_references() -> "Iterable[ReferenceSpec]":  # pyright: ignore[repo
     Example:
         @hookimpl
         def ttt_bench_references():
-            return [ReferenceSpec(name="my-paper", summary="Table 1", code="my_package.paper:rows",
+            return [ReferenceSpec(name="my-paper", summary="Table 1", code="my_package.paper:table",
                                   source="CVPR 2027")]
     """
 
@@ -132,9 +139,10 @@ def ttt_bench_commands(cli: "click.Group") -> None:
 # --------------------------------------------------------------------------------------------------
 # What a plugin is told
 #
-# These hooks are called in the command's own process, never in a worker. A plugin that raises here
-# is named in one line on standard error and the run goes on. A `UserError` stops the command. Every
-# field of `run` and `summary` is a plain JSON value.
+# These hooks are called in the command's own process, never in a worker. Each plugin gets copies,
+# and every field of `run` and `summary` is a plain JSON value. A hook that raises is named in one
+# line on standard error, the first time that it does; the run goes on, and the plugin's methods
+# stay available. A `UserError` stops the run.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -142,12 +150,14 @@ def ttt_bench_commands(cli: "click.Group") -> None:
 def ttt_bench_run_started(run: "Run") -> None:
     """Learn that a run begins: once for each run, before its first chunk.
 
-    `run.finished` of `run.n` samples were saved by earlier commands.
+    Earlier commands saved `run.finished` of its `run.n` samples; where both are equal, nothing is
+    left to do.
 
     Example:
         @hookimpl
         def ttt_bench_run_started(run):
-            print(f"{run.method} on {run.dataset}: {run.n - run.finished} samples to go")
+            if run.finished < run.n:
+                tracker.start(name=run.path, config=json.dumps(run.card))
     """
 
 
@@ -160,16 +170,19 @@ def ttt_bench_chunk_finished(run: "Run", records: "Records") -> None:
     Example:
         @hookimpl
         def ttt_bench_chunk_finished(run, records):
-            print(run.method, len(records), records.correct.mean())
+            tracker.log(run.path, samples=len(records), accuracy=float(records.correct.mean()))
     """
 
 
 @hookspec
 def ttt_bench_run_finished(run: "Run", summary: dict[str, Any]) -> None:
-    """Learn that every chunk is there and the summary is written: once for each run.
+    """Learn that every chunk of a run is saved and its summary is written: once for each run.
+
+    `run.finished` is the number at the start, as in `ttt_bench_run_started`.
 
     Example:
         @hookimpl
         def ttt_bench_run_finished(run, summary):
-            print(run.path, summary["top1"], summary["cost"]["ms_per_sample"])
+            if run.finished < run.n:
+                tracker.finish(run.path, top1=summary["top1"], summary=json.dumps(summary))
     """
