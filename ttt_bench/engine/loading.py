@@ -70,9 +70,18 @@ def default_backbone(dataset: str, family: BackboneFamily = CLIP_FAMILY) -> str:
 
 
 def choose_device(name: str) -> str:
-    """Return the device's name; `auto` is the first of cuda, mps and cpu that is there."""
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """Return the device's name; `auto` is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, is_available in available.items() if is_available)
+    if not available.get(name, True):
+        raise UserError(f"--device {name}: PyTorch finds no such device here; take --device cpu")
+    return name

@@ -243,6 +243,8 @@ def test_video_islands_takes_the_tokens_of_a_video_of_one_image(
 def test_bad_input_is_one_line_with_exit_code_2(apm, tmp_path: Path):
     assert "no such file" in apm("features", "nowhere.jpg", code=2)[1]
     assert "no such file" in apm("reconstruct", "-c", "nowhere.pth", code=2)[1]
+    if not torch.cuda.is_available():
+        assert "--device cuda" in apm("features", "--device", "cuda", code=2)[1]
     assert "grid=5 is odd" in apm("islands", "--grid", 5, code=2)[1]
     (tmp_path / "taken").write_text("")
     assert "'taken' is a file" in apm("reconstruct", "-o", "taken", code=2)[1]

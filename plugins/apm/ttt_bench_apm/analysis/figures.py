@@ -1,5 +1,6 @@
 """The figures of the commands, made of arrays."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -80,87 +81,37 @@ def _loss_curve(islands: Islands, marked: int | None) -> Chart:
     return chart
 
 
-def features_figure(
-    photograph: Photograph,
-    teacher: Colours,
-    predicted: Colours,
-    finer: Colours,
-    error: Errors,
-    heading: str,
-) -> Figure:
-    """Draw the teacher's features and the network's in the same colours, and where they differ.
+def photograph_figure(photograph: Photograph, panels: Sequence[Panel], heading: str) -> Figure:
+    """Draw a photograph, the network's input, and what was computed from it.
 
     Args:
         photograph: the photograph before its network.
-        teacher: colours of the teacher's patches.
-        predicted: colours of the network's features at these patches.
-        finer: colours of the network's features on a finer grid.
-        error: the squared error of each patch.
+        panels: the panels after these two.
         heading: the title of the figure.
     """
-    panels = [
-        *_input_panels(photograph),
-        _grid_panel("teacher,", teacher),
-        _grid_panel("APM,", predicted),
-        _grid_panel("APM queried at", finer),
-        Panel("squared error", on_grid(error[:, None]), unit="mean over channels"),
-    ]
-    return draw([panels[:3], panels[3:]], heading)
-
-
-def field_figure(photograph: Photograph, grids: Sequence[Colours], heading: str) -> Figure:
-    """Draw the network's features on several grids, without a teacher.
-
-    Args:
-        photograph: the photograph before its network.
-        grids: colours of the network's features on each grid.
-        heading: the title of the figure.
-    """
-    panels = [_grid_panel("APM,", colours) for colours in grids]
-    return draw([[*_input_panels(photograph), *panels]], heading)
-
-
-def reconstruction_figure(
-    photograph: Photograph,
-    target: Colours,
-    decoded: Colours,
-    finer: Colours,
-    error: Errors,
-    heading: str,
-) -> Figure:
-    """Draw the image's mean colours, the colours decoded from the field, and where they differ.
-
-    Args:
-        photograph: the photograph before its network.
-        target: the mean colour of each cell.
-        decoded: the colours decoded at these cells.
-        finer: the colours decoded on a finer grid.
-        error: the root mean squared error of each cell.
-        heading: the title of the figure.
-    """
-    panels = [
-        *_input_panels(photograph),
-        _grid_panel("its mean colours,", target),
-        _grid_panel("decoded,", decoded),
-        _grid_panel("decoded at", finer),
-        Panel("error", on_grid(error[:, None]), unit="root mean square"),
-    ]
-    return draw([panels[:3], panels[3:]], heading)
-
-
-def _input_panels(photograph: Photograph) -> list[Panel]:
-    """Return panels of the photograph and of the network's input."""
     side = len(photograph.input_display)
-    return [
+    every = [
         Panel("photograph", photograph.display),
         Panel(f"as the network sees it, {side}x{side}", photograph.input_display),
+        *panels,
     ]
+    columns = math.ceil(math.sqrt(len(every)))
+    return draw(_rows(every, columns), heading)
 
 
-def _grid_panel(title: str, colours: Colours) -> Panel:
+def grid_panel(title: str, colours: Colours) -> Panel:
     """Return a panel of a square grid, its title followed by the grid's size."""
     side = round(len(colours) ** 0.5)
     return Panel(f"{title} {side}x{side}", on_grid(colours))
+
+
+def error_panel(title: str, errors: Errors, unit: str) -> Panel:
+    """Return a panel of the error at every location of a square grid."""
+    return Panel(title, on_grid(errors[:, None]), unit=unit)
+
+
+def _rows(panels: Sequence[Panel], columns: int) -> list[Sequence[Panel]]:
+    return [panels[start : start + columns] for start in range(0, len(panels), columns)]
 
 
 def interpolation_figures(
@@ -238,8 +189,7 @@ def points_figure(
     for number, cosines in enumerate(similarities):
         chart = marked(on_grid(cosines[:, None]), [number])
         panels.append(Panel(f"cosine to point {number + 1}", chart=chart))
-    starts = range(0, len(panels), PANELS_PER_ROW)
-    return draw([panels[start : start + PANELS_PER_ROW] for start in starts], heading)
+    return draw(_rows(panels, PANELS_PER_ROW), heading)
 
 
 def costs_figure(costs_by_model: Mapping[str, Sequence[Cost]], grid: int) -> Figure:

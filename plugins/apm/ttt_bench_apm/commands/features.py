@@ -36,7 +36,7 @@ def features(
     location alone. A finer grid queries APM at --fine locations per side.
     """
     from ttt_bench_apm.analysis.drawing import save_figure
-    from ttt_bench_apm.analysis.figures import features_figure, field_figure
+    from ttt_bench_apm.analysis.figures import error_panel, grid_panel, photograph_figure
     from ttt_bench_apm.analysis.reduction import PrincipalColours
     from ttt_bench_apm.self_supervised.images import square
 
@@ -53,11 +53,11 @@ def features(
 
     predicted = photograph.query(photograph.grid(side)).features  # (side*side, D)
     finer = without_mean(photograph.query(photograph.grid(fine)).features, fine)
-    own = without_mean(predicted, side)
+    predictions = without_mean(predicted, side)
     if model is None:
-        colours = PrincipalColours(own)
+        colours = PrincipalColours(predictions)
+        teacher_panels, error_panels = [], []
         heading = f"{name}: APM's features{subtracted}"
-        figure = field_figure(photograph, [colours(own), colours(finer)], heading)
     else:
         target = model(square(photograph.original, model.side)[None])[0].flatten(0, 1)
         error = (predicted - target).square().mean(1).cpu().numpy()  # (side*side,)
@@ -69,10 +69,11 @@ def features(
             f"of {'the mean field' if has_mean else 'their mean'} {constant:.3f}"
         )
         colours = PrincipalColours(targets)
-        figure = features_figure(
-            photograph, colours(targets), colours(own), colours(finer), error,
-            f"{name}: features of {model.name} and of APM{subtracted} | {summary}",
-        )  # fmt: skip
+        teacher_panels = [grid_panel("teacher,", colours(targets))]
+        error_panels = [error_panel("squared error", error, unit="mean over channels")]
+        heading = f"{name}: features of {model.name} and of APM{subtracted} | {summary}"
         click.echo(f"{summary} ({constant / error.mean():.2f} times as much)")
         click.echo(f"the colours show {100 * colours.explained:.0f} % of the features' variance")
+    apm_panels = [grid_panel("APM,", colours(values)) for values in (predictions, finer)]
+    figure = photograph_figure(photograph, teacher_panels + apm_panels + error_panels, heading)
     click.echo(save_figure(figure, output / f"{name}-features.png"))

@@ -24,7 +24,7 @@ def reconstruct(
     import numpy as np
 
     from ttt_bench_apm.analysis.drawing import save_figure
-    from ttt_bench_apm.analysis.figures import reconstruction_figure
+    from ttt_bench_apm.analysis.figures import error_panel, grid_panel, photograph_figure
     from ttt_bench_apm.self_supervised.targets import average_colours
 
     trained = options.load_trained(checkpoint, device)
@@ -38,9 +38,12 @@ def reconstruct(
     summary = (
         f"mean squared error {error.mean():.4f}, of the image's one mean colour {constant:.4f}"
     )
-    figure = reconstruction_figure(
-        photograph, target, decoded.clip(0, 1), finer.clip(0, 1), np.sqrt(error),
-        f"{name} reconstructed: {summary}",
-    )  # fmt: skip
+    panels = [
+        grid_panel("its mean colours,", target),
+        grid_panel("decoded,", decoded.clip(0, 1)),
+        grid_panel("decoded,", finer.clip(0, 1)),
+        error_panel("error", np.sqrt(error), unit="root mean square"),
+    ]
+    figure = photograph_figure(photograph, panels, f"{name} reconstructed: {summary}")
     click.echo(summary)
     click.echo(save_figure(figure, output / f"{name}-reconstruction.png"))

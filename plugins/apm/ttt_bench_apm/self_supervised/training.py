@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ttt_bench import Epoch, TrainingRun, UserError
 from ttt_bench_apm.self_supervised.checkpoints import save_field
@@ -66,17 +66,25 @@ def losses(
     features: Float[Tensor, "batch locations dim"],
     colours: Float[Tensor, "batch locations 3"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the mean squared errors of features and of colours; the loss is their sum."""
+    """Return the mean squared errors of features and of colours; the loss is their sum.
+
+    Args:
+        network: the network that learns.
+        images: the network's input.
+        locations: where the field is queried, the same for all images.
+        features: the targets of the field there.
+        colours: the targets of the colours there.
+    """
     trigger = network.trigger(images)
-    answered = network.field(trigger, locations)
-    rgb = network.rgb(trigger, locations, answered)
-    return F.mse_loss(answered, features), F.mse_loss(rgb, colours)
+    predicted = network.field(trigger, locations)  # (B, L, D)
+    rgb = network.rgb(trigger, locations, predicted)  # (B, L, 3)
+    return F.mse_loss(predicted, features), F.mse_loss(rgb, colours)
 
 
 def train(
     network: PerceptionField,
     shards: Shards,
-    fitting: list[int],
+    training: list[int],
     held_out: list[int],
     run: TrainingRun[Recipe],
 ) -> None:
@@ -88,26 +96,28 @@ def train(
     Args:
         network: the network that learns.
         shards: the photographs with their teacher's features.
-        fitting: indices of the photographs that the network learns from.
-        held_out: indices of those for the validation error alone.
+        training: indices of the photographs that the network learns from.
+        held_out: indices of the photographs that validation errors are measured on.
         run: the recipe, the folder, and where to compute.
 
     Raises:
         UserError: the loss is not finite, or the folder's state is damaged.
     """
     recipe, device = run.schedule, run.device
-    validation = Validation(shards, fitting, held_out, network.sizes, device, run.workers)
+    validation = Validation(shards, training, held_out, network.sizes, device, run.workers)
     optimizer = optimizer_of(network, recipe.lr)
-    batches = len(fitting) // min(recipe.batch_size, len(fitting))
+    batches = len(training) // min(recipe.batch_size, len(training))
     board = _tensorboard(run.folder.path)
     for epoch in run.epochs({"network": network, "optimizer": optimizer}):
-        remaining = _steps(shards, fitting, run, epoch)
+        remaining = _steps(shards, training, run, epoch)
         for step, images, patches in remaining:
             number = epoch.number * batches + step
             for group in optimizer.param_groups:
                 group["lr"] = rate(recipe, (number - 1) / (recipe.epochs * batches))
             with _mixed_precision(device):
-                feature, rgb = losses(network, *_task(network, recipe, number, images, patches))
+                feature, rgb = losses(
+                    network, images, *_targets(network, recipe, number, images, patches)
+                )
             optimizer.zero_grad()
             (feature + rgb).backward()
             optimizer.step()
@@ -134,7 +144,12 @@ def train(
 
 
 def split(images: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return which photographs fit the network, and which are held out: a random fifth at most.
+    """Return the photographs to train on and those held out, a random fifth at most.
+
+    Args:
+        images: the number of photographs.
+        held_out: the number to hold out.
+        seed: seed of the draw.
 
     Raises:
         UserError: there are fewer than two photographs.
@@ -154,33 +169,33 @@ def rate(recipe: Recipe, progress: float) -> float:
 
 
 def _steps(
-    shards: Shards, fitting: list[int], run: TrainingRun[Recipe], epoch: Epoch
+    shards: Shards, training: list[int], run: TrainingRun[Recipe], epoch: Epoch
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield the steps left of an epoch: their number from 1, images in [0, 1], patch features."""
     recipe, done = run.schedule, epoch.steps
     draws = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch.number)
-    order = torch.tensor(fitting)[torch.randperm(len(fitting), generator=draws)]
-    size = min(recipe.batch_size, len(fitting))
+    order = torch.tensor(training)[torch.randperm(len(training), generator=draws)]
+    size = min(recipe.batch_size, len(training))
     batches = [part.tolist() for part in order.split(size) if len(part) == size]
-    loader = DataLoader(
-        Subset(shards, range(len(shards))), batch_sampler=batches[done:], num_workers=run.workers
-    )
+    loader = DataLoader(shards, batch_sampler=batches[done:], num_workers=run.workers)
     for step, (images, patches) in enumerate(loader, done + 1):
         yield step, to_unit_range(images.to(run.device)), patches.to(run.device).float()
 
 
-def _task(
+def _targets(
     network: PerceptionField, recipe: Recipe, number: int, images: Tensor, patches: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images, locations, and the targets there."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the locations of a step, and the features and colours to predict there."""
     sizes = network.sizes
     if recipe.locations:
         draws = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
-        at = random_locations(sizes.grid, patches.shape[1], recipe.locations, draws)
-        at = at.to(images.device)
-        return images, at, features_at(patches, sizes.grid, at), colours_at(images, sizes.patch, at)
-    at = lattice(sizes.grid, sizes.grid, images.device)
-    return images, at, features_at(patches, sizes.grid, at), average_colours(images, sizes.patch)
+        drawn = random_locations(sizes.grid, patches.shape[1], recipe.locations, draws)
+        locations = drawn.to(images.device)
+        colours = colours_at(images, sizes.patch, locations)
+    else:
+        locations = lattice(sizes.grid, sizes.grid, images.device)
+        colours = average_colours(images, sizes.patch)
+    return locations, features_at(patches, sizes.grid, locations), colours
 
 
 def _mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
