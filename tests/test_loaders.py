@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 
 from tests.records_equal import records_equal
-from tests.test_bad_input import one_line
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.features import loader as loading
+from ttt_bench.features.cache import image_name
 from ttt_bench.features.loader import SampleLoader
 from ttt_bench.features.task import CachingTask, PrefetchedSample
 
@@ -44,14 +43,19 @@ def test_samples_come_in_order_with_their_pixels(loader: SampleLoader):
     expected = [5, 3, 8, 1900, 0, 7, 2]
     state = torch.get_rng_state()
     loader.announce(expected)
-    first, second = loader.load(expected[:2], ()), loader.load(expected[2:], (None, 64))
+    (first, unreadable), (second, also) = (
+        loader.load(indices, sizes)
+        for indices, sizes in ((expected[:2], ()), (expected[2:], (None, 64)))
+    )
+    assert not unreadable
+    assert not also
     assert torch.equal(state, torch.get_rng_state())
-    assert not any(isinstance(sample, PrefetchedSample) for sample in first)
+    assert not any(sample.pixels for sample in first)
     for index, sample in zip(expected, first + second, strict=True):
         assert sample.id == dataset.sample_id(index)
         assert sample.image.tobytes() == dataset.open(index).tobytes()
+        assert sample.digest == image_name(sample.image)
     for sample in second:
-        assert isinstance(sample, PrefetchedSample)
         for size in (None, 64):
             pixels, seconds = sample.pixels[size]
             assert torch.equal(pixels, backbone.preprocess(sample.image, size))
@@ -62,7 +66,8 @@ def test_samples_come_in_order_with_their_pixels(loader: SampleLoader):
 
 def test_an_entry_out_of_turn_is_decoded_here(loader: SampleLoader):
     loader.announce([0, 1, 2, 3])
-    ids = [sample.id for indices in ([0], [1], [9], [2, 3]) for sample in loader.load(indices, ())]
+    batches = ([0], [1], [9], [2, 3])
+    ids = [sample.id for indices in batches for sample in loader.load(indices, ())[0]]
     assert ids == [loader.dataset.sample_id(index) for index in (0, 1, 9, 2, 3)]
 
 
@@ -103,7 +108,10 @@ def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
     whole = (tmp_path / "photos" / "a" / "30.png").read_bytes()
     (tmp_path / "photos" / "a" / "30.png").write_bytes(whole[:100])
     options = ("-b", "tiny-clip", "--loaders", 2, "--batch-size", 4, "--device", "cpu")
-    one_line(ttt("run", "-m", "source", "-d", "imagefolder:photos", *options), "30.png")
+    code, _, err = ttt("run", "-m", "source", "-d", "imagefolder:photos", *options)
+    assert code == 2
+    assert "Traceback" not in err
+    assert [line for line in err.splitlines() if "30.png: not a readable image" in line]
     assert not multiprocessing.active_children()
 
 
@@ -112,4 +120,6 @@ def test_systems_that_cannot_fork_are_told(monkeypatch):
     dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
     with pytest.raises(UserError, match="--loaders"):
         SampleLoader(dataset, backbone, 1)
-    assert isinstance(SampleLoader(dataset, backbone, 0).load([0], ())[0], Sample)
+    samples, unreadable = SampleLoader(dataset, backbone, 0).load([0], ())
+    assert [sample.id for sample in samples] == [dataset.sample_id(0)]
+    assert not unreadable
