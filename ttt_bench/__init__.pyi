@@ -28,7 +28,9 @@ from .api.events import Run as Run
 
 # Executors
 from .api.executor import Chunk as Chunk
+from .api.executor import ChunkResult as ChunkResult
 from .api.executor import Executor as Executor
+from .api.executor import UnreadableImages as UnreadableImages
 from .api.executor import Worker as Worker
 from .api.executor import WorkerSpec as WorkerSpec
 from .api.hookspecs import hookimpl as hookimpl
