@@ -32,21 +32,6 @@ def group_by_table(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     return tables
 
 
-def _require_same_pixels(first: FinishedRun, second: FinishedRun) -> None:
-    """Refuse runs of which one saw another image under the same name.
-
-    Raises:
-        UserError: the decoded images of a sample differ; the message names the sample.
-    """
-    left, right = first.records, second.records
-    for name, one, other in zip(left.sample_id, left.image_digest, right.image_digest, strict=True):
-        if one != other:
-            raise UserError(
-                f"{first.label} and {second.label} cannot stand in one table: the image of sample "
-                f"{name} was another in the second run; run both again on the same images"
-            )
-
-
 def _require_same_protocol(first: FinishedRun, second: FinishedRun) -> None:
     if first.card.fingerprint == second.card.fingerprint:
         return

@@ -35,11 +35,18 @@ def interruptible() -> Iterator[None]:
         yield
         return
     _interrupted.clear()
-    before = signal.signal(signal.SIGINT, _on_signal)
+    before, hook = signal.signal(signal.SIGINT, _on_signal), sys.unraisablehook
+    sys.unraisablehook = lambda error: None if _is_interrupt(error) else hook(error)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
+
+
+def _is_interrupt(error: Any) -> bool:
+    """Say whether what a finalizer raised is the interrupt, which the flag keeps."""
+    return error.exc_type is not None and issubclass(error.exc_type, KeyboardInterrupt)
 
 
 def _on_signal(number: int, frame: Any) -> None:
