@@ -1,6 +1,6 @@
 """Runs killed at random moments, continued, and compared with an undisturbed run.
 
-`python benchmarks/kill_soak.py --kills N` starts runs of APM, kills each several times with SIGKILL,
+`python benchmarks/kill_soak.py --kills N` starts runs of APM, kills each several times
 and lets the same command finish it. Every third run has two worker processes. The last line is
 JSON: the number of kills, of runs and of records, and how many records differ.
 """
