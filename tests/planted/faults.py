@@ -251,7 +251,7 @@ FAULTS = [
     fault(
         "streams.DividesByTheSpread",
         "check_odd_inputs_in_a_batch",
-        finds="a batch with two equal images: sample 1 of it: logits is not finite",
+        finds="a batch with two equal images: its sample 1: logits is not finite",
         kind="batch",
     ),
 ]

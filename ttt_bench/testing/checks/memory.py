@@ -56,7 +56,7 @@ def check_samples_kept(method: "MethodUnderTest") -> Finding:
     # The first batch may fill caches that are no memory of samples.
     filling = 1 + math.ceil(declared / size)
     objects = []
-    for number, samples in enumerate(unlike_batches(method, filling + MEASURED)):
+    for number, samples in enumerate(batches_of_new_samples(method, filling + MEASURED)):
         fresh.predict(samples)
         if number >= filling:
             objects.append(count_objects(state_of(fresh), without="backbone"))
@@ -70,13 +70,13 @@ def check_samples_kept(method: "MethodUnderTest") -> Finding:
     return Finding(f"no growth after {filling * size} samples; samples_kept declares {declared}")
 
 
-def unlike_batches(method: "MethodUnderTest", count: int) -> "Iterator[list[Sample]]":
+def batches_of_new_samples(method: "MethodUnderTest", count: int) -> "Iterator[list[Sample]]":
     """Yield batches; samples that come again have other ids, as in a stream of other samples."""
     from ttt_bench.api.sample import Sample
 
     for number in range(count):
-        turn, place = divmod(number, len(method.batches))
-        samples = method.batch(method.batches[place])
+        turn, index = divmod(number, len(method.batches))
+        samples = method.batch(method.batches[index])
         yield [Sample(f"{s.id} {turn}", s.image) for s in samples] if turn else samples
 
 
@@ -96,7 +96,7 @@ def live_bytes(method: "MethodUnderTest", batches: int) -> list[int]:
     gc.freeze()
     try:
         with LiveTensors() as tensors:
-            for samples in unlike_batches(method, batches):
+            for samples in batches_of_new_samples(method, batches):
                 fresh.predict(samples)
                 gc.collect()
                 live.append(tensors.bytes)

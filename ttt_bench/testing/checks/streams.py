@@ -133,5 +133,5 @@ def _require_finite(
     predictions = fresh.predict(samples)
     for position, copy in enumerate(predictions, start=1):
         for violation in violations(copy.prediction, len(method.dataset.classes)):
-            raise CheckFailed(f"{what}: sample {position} of it: {violation.text}")
+            raise CheckFailed(f"{what}: its sample {position}: {violation.text}")
     return predictions
