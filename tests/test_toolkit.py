@@ -1,6 +1,8 @@
 """Tools for authors of methods: batch-invariant products, entropies, seeded draws, checkpoints."""
 
 import math
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,38 @@ def test_a_plugin_names_checkpoints_of_its_own(tmp_path: Path):
     config = Config(checkpoint="embedded.pt")
     assert config.checkpoint == "embedded.pt"
     assert config.checkpoint_sha256 == file_hash(tmp_path / "embedded.pt")
+
+
+def test_tensors_without_their_data_are_refused(tmp_path: Path):
+    path = tmp_path / "odd.pth"
+    refused = {
+        "shape [1000000, 1000000] without its data": torch.zeros(1).expand(10**6, 10**6),
+        "sparse_coo": torch.eye(3).to_sparse(),
+        "meta": torch.zeros(3, device="meta"),
+    }
+    for reason, tensor in refused.items():
+        torch.save({"state_dict": {"deep": [(tensor,)]}}, path)
+        with pytest.raises(UserError, match=re.escape(reason)) as error:
+            read_checkpoint(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path):
+    torch.save({"weight": torch.zeros(1_000_000)}, tmp_path / "stored.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pth") as stored,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in stored.infolist():
+            packed.writestr(entry.filename, stored.read(entry))
+    assert read_checkpoint(tmp_path / "stored.pth")["weight"].shape == (1_000_000,)
+    with pytest.raises(UserError, match="it unpacks to 4,"):
+        read_checkpoint(tmp_path / "packed.pth")
+
+
+def test_a_value_that_is_contained_very_often_is_read_once(tmp_path: Path):
+    nested = [torch.zeros(1)]
+    for _ in range(60):
+        nested = [nested, nested]
+    torch.save({"nested": nested}, tmp_path / "nested.pth")
+    assert len(read_checkpoint(tmp_path / "nested.pth")["nested"]) == 2

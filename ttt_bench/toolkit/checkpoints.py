@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,50 @@ def read_checkpoint(path: Path) -> Any:
     """
     require_regular(path, LARGEST_CHECKPOINT)
     try:
+        _require_stored(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        _require_plain_tensors(content)
+        return content
     # A damaged or hostile file can fail in any way there is.
     except Exception as error:
         reason = first_line(error)
         raise UserError(f"{path}: not a checkpoint of tensors ({reason}); give another") from error
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive that unpacks to more than its own size; `torch.save` never compresses."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, more than it has")
+
+
+def _require_plain_tensors(content: Any) -> None:
+    """Refuse tensors that are not dense numbers in memory, such as sparse ones or views.
+
+    A view can have any number of entries without the memory for them.
+    """
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        # Values that are contained many times are looked at once.
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise ValueError(f"it holds a tensor on {value.device} of {value.layout}")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"it holds a tensor of shape {list(value.shape)} without its data")
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
 
 
 def save_checkpoint(content: Any, path: Path) -> None:

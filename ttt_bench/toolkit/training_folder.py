@@ -1,6 +1,7 @@
 """The folder of a training: options, state, log and model."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class TrainingFolder:
 
     def _read_options(self) -> dict[str, Any]:
         file = self.path / "options.json"
-        if not file.exists():
+        if not os.path.exists(file):
             return {}
         require_regular(file, LARGEST_OPTIONS)
         try:
@@ -76,7 +77,7 @@ class TrainingFolder:
         Raises:
             UserError: the file is damaged.
         """
-        if not self.state.exists():
+        if not os.path.exists(self.state):
             return None
         require_regular(self.state, LARGEST_CHECKPOINT)
         try:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,11 @@ def test_checkpoints_that_do_not_fit_are_refused(ttt, tmp_path: Path):
     refused(ttt(*run, "checkpoint=long.pt"), "80 context tokens")
     refused(ttt(*run, "checkpoint=broken.pt"), "broken.pt", "not a checkpoint")
     refused(ttt(*run, "checkpoint=nowhere.pt"), "nowhere.pt")
+    refused(ttt(*run, f"checkpoint={'x' * 300}"), "File name too long")
+    os.mkfifo(tmp_path / "pipe.pt")
+    refused(ttt(*run, "checkpoint=pipe.pt"), "pipe.pt", "named pipe")
+    (tmp_path / "endless.pt").symlink_to("/dev/zero")
+    refused(ttt(*run, "checkpoint=endless.pt"), "endless.pt", "device")
     refused(ttt(*run, "checkpoint=''"), "train-coop")
     refused(ttt(*run, "checkpoint=tiny-clip-cocoop.pt"), "cocoop")
     refused(ttt(*RUN, "-m", "cocoop", "--set", "checkpoint=tiny-clip-coop.pt"), "meta_net")
@@ -206,6 +212,24 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path):
     with pytest.raises(UserError, match="not a checkpoint of tensors"):
         load_prompt(str(tmp_path / "trap.pt"), False, torch.device("cpu"))
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"linear1.weight": torch.zeros(())},
+        {"linear1.weight": torch.zeros(100_000, 0)},
+        {"linear1.bias": torch.zeros(3)},
+        {"linear2.weight": torch.zeros(10**9, 0)},
+        {"linear2.bias": torch.zeros(1, 64)},
+    ],
+)
+def test_a_meta_network_that_does_not_fit_together_is_refused(tmp_path: Path, change: dict):
+    weights = MetaNet(128, 8, 64).state_dict() | change
+    state = {"ctx": torch.zeros(4, 64)} | {f"meta_net.{n}": v for n, v in weights.items()}
+    torch.save({"state_dict": state}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match="do not fit together"):
+        load_prompt(str(tmp_path / "odd.pt"), True, torch.device("cpu"))
 
 
 def test_a_class_name_too_long_is_refused(ttt, tmp_path: Path):

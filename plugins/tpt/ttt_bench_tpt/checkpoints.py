@@ -1,5 +1,6 @@
 """Learned prompts: the files of CoOp, CoCoOp and TPT, and the plugin's own, which are alike."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Prompt:
 def locate(checkpoint: str) -> Path:
     """Return the embedded file of this name, otherwise the path."""
     embedded = EMBEDDED / checkpoint
-    return embedded if embedded.is_file() else Path(checkpoint)
+    return embedded if os.path.isfile(embedded) else Path(checkpoint)
 
 
 def load_prompt(checkpoint: str, conditional: bool, device: torch.device) -> Prompt:
@@ -103,11 +104,13 @@ def _meta_net(weights: dict[str, Tensor], path: Path) -> MetaNet:
         UserError: their shapes do not fit together.
     """
     first, second = weights["linear1.weight"], weights["linear2.weight"]
-    try:
-        meta_net = MetaNet(first.shape[1], len(first), len(second))
-        meta_net.load_state_dict(weights)
-    except (IndexError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: the shapes of its meta network do not fit together") from error
+    features, hidden, width = first.shape[-1:], first.shape[:1], second.shape[:1]
+    # Shapes are compared before memory is taken: a small file can claim a huge network.
+    expected = [hidden + features, hidden, width + hidden, width]
+    if first.ndim != 2 or [weights[name].shape for name in META_NET] != expected:
+        raise UserError(f"{path}: the shapes of its meta network do not fit together")
+    meta_net = MetaNet(first.shape[1], len(first), len(second))
+    meta_net.load_state_dict(weights)
     return meta_net
 
 

@@ -214,6 +214,14 @@ def test_nothing_in_a_file_is_executed(tmp_path):
         ({"pos_embed": torch.zeros(1, 60, 48)}, ["60 positions"]),
         ({"mask_token": torch.zeros(32)}, ["shapes"]),
         ({"mask_token": None}, ["mask_token"]),
+        ({"pos_embed": torch.zeros(1, 0, 48)}, ["0 positions"]),
+        ({"pos_embed": torch.zeros(1, 1, 48)}, ["1 positions"]),
+        ({"patch_embed.proj.weight": torch.zeros(48, 3, 0, 0)}, ["no model"]),
+        ({"patch_embed.proj.weight": torch.zeros(48, 3, 4, 8)}, ["patch_embed.proj.weight"]),
+        ({"patch_embed.proj.weight": torch.zeros(0, 3, 4, 4)}, ["attention heads"]),
+        # A model of this width would take 800 GB.
+        ({"patch_embed.proj.weight": torch.zeros(100_000, 3, 4, 4)}, ["shape"]),
+        ({"blocks.999999999.norm1.weight": torch.zeros(48)}, ["blocks.3."]),
     ],
 )
 def test_an_autoencoder_that_does_not_fit_is_refused(state, change, words):
@@ -229,6 +237,10 @@ def test_a_head_that_does_not_fit_is_refused(state, model):
     )
     with pytest.raises(UserError, match=r"classifier_embed\.weight has shape \[40, 50\]"):
         head(wide, model)
+    for shape in ((), (5,), (0, 40)):
+        odd = Checkpoint(Path("x.pth"), {**state, "classifier_pred.weight": torch.zeros(shape)})
+        with pytest.raises(UserError, match=r"x\.pth: "):
+            head(odd, model)
     none = {n: v for n, v in state.items() if not n.startswith("classifier")}
     with pytest.raises(UserError, match="no classification head"):
         head(Checkpoint(Path("x.pth"), none, HEADS), model)

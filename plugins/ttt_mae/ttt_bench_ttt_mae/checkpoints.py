@@ -5,10 +5,11 @@ the numbers of attention heads, which shapes do not tell, and `about`, how they 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ LINEAR = {
     "head.1.bias": "head.bias",
 }
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -66,6 +69,17 @@ class Checkpoint:
             raise UserError(f"{self.path}: holds no {name}, so it is not the file needed here")
         return self.state[name]
 
+    def rows(self, name: str) -> int:
+        """Return the length of a matrix's first dimension.
+
+        Raises:
+            UserError: the file has no such entry, or it is no matrix.
+        """
+        entry = self.entry(name)
+        if entry.ndim != 2:
+            raise UserError(f"{self.path}: its {name} has shape {list(entry.shape)}, no matrix's")
+        return len(entry)
+
     def tower(self, part: str, width: int, blocks: str) -> Tower:
         """Return the sizes of a stack of blocks.
 
@@ -78,14 +92,14 @@ class Checkpoint:
             UserError: the number of attention heads is unknown.
         """
         pattern = re.compile(re.escape(blocks) + r"\.(\d+)\.")
-        numbers = {int(match[1]) for name in self.state if (match := pattern.match(name))}
+        numbers = {match[1] for name in self.state if (match := pattern.match(name))}
         heads = self.heads.get(part) or RELEASED_HEADS[part].get(width)
         if not isinstance(heads, int) or heads < 1 or width % heads:
             raise UserError(
                 f"{self.path}: does not say how many attention heads its {part} of width {width} "
                 f"has; save it with a dict `heads` beside `model`, as {{'{part}': NUMBER}}"
             )
-        return Tower(width, max(numbers, default=-1) + 1, heads)
+        return Tower(width, len(numbers), heads)
 
     def only(self, *prefixes: str) -> dict[str, Tensor]:
         """Return the entries whose names start with one of the prefixes."""
@@ -135,8 +149,8 @@ def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
             f"{checkpoint.path}: its entries do not have the shapes of a masked autoencoder's; "
             "give another file"
         )
-    patch, grid = kernel.shape[-1], round((positions.shape[1] - 1) ** 0.5)
-    if grid**2 + 1 != positions.shape[1]:
+    patch, grid = kernel.shape[-1], round(max(positions.shape[1] - 1, 0) ** 0.5)
+    if grid < 1 or grid**2 + 1 != positions.shape[1]:
         raise UserError(
             f"{checkpoint.path}: pos_embed has {positions.shape[1]} positions, which are not "
             "those of CLS and a square grid; give another file"
@@ -147,9 +161,8 @@ def autoencoder(checkpoint: Checkpoint) -> MAENetwork:
         encoder=checkpoint.tower("encoder", len(kernel), "blocks"),
         decoder=checkpoint.tower("decoder", mask_token.shape[-1], "decoder_blocks"),
     )
-    model = MAENetwork(sizes)
-    fill(model, checkpoint.only(*ENCODER, "mask_token", "decoder_"), checkpoint.path)
-    return model.eval().requires_grad_(False)
+    state = checkpoint.only(*ENCODER, "mask_token", "decoder_")
+    return build(partial(MAENetwork, sizes), state, checkpoint.path)
 
 
 def encoder_of(checkpoint: Checkpoint, like: MAENetwork) -> MAENetwork:
@@ -158,10 +171,9 @@ def encoder_of(checkpoint: Checkpoint, like: MAENetwork) -> MAENetwork:
     Raises:
         UserError: the file's encoder is missing or of another shape.
     """
-    model = MAENetwork(like.sizes)
-    state = {k: v for k, v in like.state_dict().items() if not k.startswith(ENCODER)}
-    fill(model, {**state, **checkpoint.only(*ENCODER)}, checkpoint.path)
-    return model.eval().requires_grad_(False)
+    decoder = {k: v for k, v in like.state_dict().items() if not k.startswith(ENCODER)}
+    state = {**decoder, **checkpoint.only(*ENCODER)}
+    return build(partial(MAENetwork, like.sizes), state, checkpoint.path)
 
 
 def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
@@ -172,10 +184,10 @@ def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
     """
     features, state = model.sizes.encoder.width, checkpoint.only(HEAD)
     if state:
-        width = len(checkpoint.entry(f"{HEAD}embed.weight"))
+        width = checkpoint.rows(f"{HEAD}embed.weight")
         tower = checkpoint.tower("classifier", width, f"{HEAD}blocks")
-        classes = len(checkpoint.entry(f"{HEAD}pred.weight"))
-        result: Head = ViTHead(features, model.sizes.grid, tower, classes)
+        classes = checkpoint.rows(f"{HEAD}pred.weight")
+        make = partial(ViTHead, features, model.sizes.grid, tower, classes)
         state = {name.removeprefix(HEAD): value for name, value in state.items()}
     else:
         renamed = {LINEAR.get(name, name): value for name, value in checkpoint.state.items()}
@@ -185,17 +197,18 @@ def head(checkpoint: Checkpoint, model: MAENetwork) -> Head:
                 f"{checkpoint.path}: holds no classification head (classifier_* or head.*); "
                 "make one with `ttt-bench ttt-mae train`"
             )
-        result = LinearHead(features, len(state["head.weight"]))
+        make = partial(LinearHead, features, len(torch.atleast_1d(state["head.weight"])))
         state["bn.num_batches_tracked"] = torch.tensor(0)
-    fill(result, state, checkpoint.path, HEAD)
-    return result.eval().requires_grad_(False)
+    return build(make, state, checkpoint.path, HEAD)
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str = "") -> None:
-    """Load a state dict, every entry of which must fit.
+def build(
+    make: Callable[[], ModuleT], state: Mapping[str, Tensor], path: Path, prefix: str = ""
+) -> ModuleT:
+    """Return a frozen module with the weights of a state dict, every entry of which must fit.
 
     Args:
-        module: the module to fill.
+        make: builds the module.
         state: the entries.
         path: the file they came from, for the message.
         prefix: the prefix of their names in the file, for the message.
@@ -203,7 +216,14 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str
     Raises:
         UserError: an entry is missing, unknown or of another shape; the message names the first.
     """
-    needed = module.state_dict()
+    try:
+        # Shapes are compared before memory is taken: a small file can claim a huge model.
+        with torch.device("meta"):
+            needed = make().state_dict()
+    except Exception as error:
+        raise UserError(
+            f"{path}: the shapes of its entries make no model; give another file"
+        ) from error
     for name, value in needed.items():
         if name not in state:
             raise UserError(f"{path}: holds no {prefix}{name}, which its other entries call for")
@@ -215,7 +235,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, prefix: str
     unknown = sorted(set(state) - set(needed))
     if unknown:
         raise UserError(f"{path}: holds {prefix}{unknown[0]}, which the model does not have")
+    module = make()
     module.load_state_dict(dict(state))
+    return module.eval().requires_grad_(False)
 
 
 def save(

@@ -1,5 +1,6 @@
 """The places of checkpoints: this package, a path, or the authors' server."""
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,9 +35,9 @@ def locate(name: str) -> Path:
         UserError: a published file could not be downloaded.
     """
     name = SHORT.get(name, name)
-    if (EMBEDDED / name).is_file():
+    if os.path.isfile(EMBEDDED / name):
         return EMBEDDED / name
-    if name in PUBLISHED and not Path(name).exists():
+    if name in PUBLISHED and not os.path.exists(name):
         return download(name, PUBLISHED[name], Path(pooch.os_cache("ttt-bench")))
     return Path(name)
 
