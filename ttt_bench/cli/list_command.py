@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ttt_bench.api.specs import AdapterSpec, Spec
+from ttt_bench.api.text import plain
 from ttt_bench.cli.options import format_option
 
 CATEGORIES = ("methods", "datasets", "backbones", "metrics", "references", "executors", "plugins")
@@ -45,9 +46,8 @@ def command(category: str, format_: str) -> None:
         _print(category, rows)
     if category != "plugins":
         for plugin in plugins.broken():
-            click.echo(
-                f"plugin {plugin.name} ({plugin.distribution}) is broken: {plugin.error}", err=True
-            )
+            line = f"plugin {plugin.name} ({plugin.distribution}) is broken: {plugin.error}"
+            click.echo(plain(line), err=True)
 
 
 def _row(spec: Spec, plugin: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _print(category: str, rows: list[dict[str, Any]]) -> None:
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        click.echo(f"{row['name']:<{width}}  {_description(category, row)}".rstrip())
+        click.echo(plain(f"{row['name']:<{width}}  {_description(category, row)}".rstrip()))
 
 
 def _description(category: str, row: Mapping[str, Any]) -> str:

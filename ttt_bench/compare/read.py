@@ -1,7 +1,6 @@
 """Reading finished runs from their folders."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
-from ttt_bench.metrics.summary import summarize
+from ttt_bench.metrics.summary import print_warning, summarize
 from ttt_bench.runs.card import Card, samples_digest
 from ttt_bench.runs.folder import RunFolder, UnfinishedRunError
 from ttt_bench.runs.schema import COST, MANIFEST, require_shape
@@ -67,7 +66,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     for folder in without_manifest:
         messages[f"left out: {_no_manifest(folder)}"] = None
     for message in messages:
-        print(message, file=sys.stderr)
+        print_warning(message)
     return finished
 
 

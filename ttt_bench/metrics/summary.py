@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ttt_bench.api.records import Records
+from ttt_bench.api.text import plain
 from ttt_bench.metrics.values import MetricError, score
 from ttt_bench.registry import registry
 from ttt_bench.runs.card import Card
@@ -12,7 +13,7 @@ from ttt_bench.runs.card import Card
 
 def print_warning(message: str) -> None:
     """Print a line to standard error."""
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
 
 
 def summarize(
