@@ -1,5 +1,8 @@
 """Accuracies, in percent."""
 
+from collections import Counter
+from itertools import compress
+
 import numpy as np
 
 from ttt_bench.api.records import Records
@@ -56,11 +59,9 @@ def mean_per_class(records: Records) -> float:
 
 def groups(records: Records) -> dict[str, float]:
     """Return the top-1 of each corruption or domain, nothing where the dataset has none."""
-    members: dict[str, list[int]] = {}
-    for index, name in enumerate(records.group):
-        if name is not None:
-            members.setdefault(name, []).append(index)
-    return {name: percent(records.correct[indices]) for name, indices in members.items()}
+    samples = Counter(name for name in records.group if name is not None)
+    correct = Counter(compress(records.group, records.correct.tolist()))
+    return {name: 100 * (correct[name] / count) for name, count in samples.items()}
 
 
 def corruptions(records: Records) -> dict[str, float]:

@@ -72,10 +72,10 @@ def from_table(table: pa.Table) -> Records:
         sample_id=table["sample_id"].to_pylist(),
         image_digest=table["image_digest"].to_pylist(),
         group=table["group"].to_pylist(),
-        label=table["label"].to_numpy(),
-        prediction=table["prediction"].to_numpy(),
-        confidence=table["confidence"].to_numpy(),
-        unadapted_prediction=None if unadapted.null_count else unadapted.to_numpy(),
+        label=_values(table["label"]),
+        prediction=_values(table["prediction"]),
+        confidence=_values(table["confidence"]),
+        unadapted_prediction=None if unadapted.null_count else _values(unadapted),
         step_predictions=None if steps.null_count else _matrix(steps),
         logits=None if logits.null_count else _matrix(logits),
         seconds=float(metadata[b"seconds"]),
@@ -126,9 +126,23 @@ def _lists(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, flat)
 
 
+def _values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return the numbers of a column without missing values.
+
+    The method `to_numpy` imports pandas, which takes longer than reading a run.
+    """
+    array = _one_array(column)
+    dtype = np.dtype(array.type.to_pandas_dtype())
+    if len(array) == 0:
+        return np.zeros(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
+
+
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     # Lists of one length, flattened: N*K values -> (N, K)
-    values = column.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks)
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return _values(_one_array(column).flatten()).reshape(len(column), -1)
+
+
+def _one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array

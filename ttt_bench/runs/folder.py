@@ -200,7 +200,8 @@ class RunFolder:
         count = card.method.get("chunks")
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{self.path / MANIFEST_FILE} does not say how many chunks there are")
-        return joined([self.read_chunk(number, card.key) for number in range(count)])
+        key = card.key
+        return joined([self.read_chunk(number, key) for number in range(count)])
 
     def holds_chunk_of(self, key: str) -> bool:
         """Say whether some chunk file is sound and belongs to the run with this key."""
