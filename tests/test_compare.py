@@ -242,6 +242,26 @@ def test_a_run_without_its_manifest_is_named(ttt, tmp_path: Path):
     assert "manifest.json is missing" in err
 
 
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"method": "tpt", "config": {"steps": 1}, "code": {"method": "1"}, "chunks": 1}, []),
+        (
+            {"method": "tpt", "weights": "1", "transform": {"size": 8}},
+            ["transform.size", "weights"],
+        ),
+        ({"config": {"steps": 1}, "code": {"method": "1"}}, ["code.method", "config.steps"]),
+    ],
+)
+def test_pairs_say_in_what_else_two_rows_differ(ttt, tmp_path: Path, change, differs: list[str]):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", method={**METHOD, **change})
+    code, out, err = ttt("compare", "runs", "--format", "json")
+    assert code == 0, err
+    (pair,) = json.loads(out)["pairs"]
+    assert pair["method_differences"] == differs
+
+
 def test_rows_of_one_table_saw_the_same_pixels(ttt, tmp_path: Path):
     seen = [f"{index:02x}" for index in range(N)]
     write_run(tmp_path / "runs" / "a", image_digest=seen)

@@ -13,8 +13,9 @@ from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.registry import registry
 from ttt_bench.runs.card import differences
 
-# Fields of the method part that say which method it is; two methods differ in them by nature.
-IDENTITY = ("method", "plugin", "config")
+# Fields of the method part in which two methods differ by nature, and those that follow from others.
+BY_NATURE = ("plugin", "config", "code.method")
+DERIVED = ("method", "chunks", "known_failures")
 
 
 def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -92,6 +93,15 @@ def _names(run: FinishedRun) -> dict[str, str]:
 
 
 def _method_differences(left: FinishedRun, right: FinishedRun) -> list[str]:
-    """Return the fields of the method part, besides the method itself, in which two rows differ."""
+    """Return the fields of the method part, besides the method itself, in which two rows differ.
+
+    Two rows of one method also differ in their configuration or their code.
+    """
     different = differences(left.card.method, right.card.method)
-    return sorted({name for name, _, _ in different if name.split(".")[0] not in IDENTITY})
+    same_method = left.card.method["method"] == right.card.method["method"]
+    expected = DERIVED if same_method else (*DERIVED, *BY_NATURE)
+    return sorted(
+        name
+        for name, _, _ in different
+        if not any(f"{name}.".startswith(f"{field}.") for field in expected)
+    )
