@@ -13,7 +13,7 @@ from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.registry import registry
 from ttt_bench.runs.card import differences
 
-# Fields of the method part in which two methods differ by nature, and those that follow from others.
+# Fields of the method part in which two methods differ by nature, and those that follow from it.
 BY_NATURE = ("plugin", "config", "code.method")
 DERIVED = ("method", "chunks", "known_failures")
 
