@@ -42,7 +42,8 @@ def _match(measured: Mapping[str, Any], table: Table, row: Row) -> dict[str, Any
     else:
         return None
     groups = measured.get("groups")
-    n = measured["n"] // len(groups) if groups else measured["n"]
+    # Tables of corruptions state the images of one corruption.
+    n = measured["n"] // len(groups) if groups and table.dataset else measured["n"]
     samples = table.samples.get(table.dataset or dataset)
     conditions = [
         ("dataset", dataset, dataset == measured["dataset"]),
