@@ -17,12 +17,14 @@ COMMANDS = {
     "check": "check",
     "compare": "compare",
     "data": "data",
+    "export": "export",
     "list": "list_command",
     "new-method": "new_method",
     "plot": "plot",
     "report": "report",
     "run": "run",
     "show": "show",
+    "verify": "verify",
 }
 
 

@@ -4,13 +4,16 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ttt_bench.api.errors import unknown
 from ttt_bench.api.specs import BackboneFamily
 from ttt_bench.api.text import plain
+
+if TYPE_CHECKING:
+    from ttt_bench.runs.archive import RunFiles
 
 KINDS = {
     "sample": "sample (episodic: a prediction depends on the sample alone)",
@@ -28,13 +31,14 @@ PARTS = {
 def command(name: str) -> None:
     """Show everything known of NAME.
 
-    NAME is a method, dataset, backbone, metric, reference or executor, or the folder of a run. A
-    method is shown with its configuration, a run with its whole protocol card.
+    NAME is a method, dataset, backbone, metric, reference or executor, the folder of a run, or a
+    file that `ttt-bench export` made. A method is shown with its configuration, a run with its
+    whole protocol card.
     """
     from ttt_bench.registry import registry
 
-    if (Path(name) / "manifest.json").exists():
-        _show_run(Path(name))
+    if (Path(name) / "manifest.json").exists() or ".zip" in name:
+        _show_runs(Path(name))
         return
     plugins = registry()
     for catalog in plugins.catalogs.values():
@@ -91,15 +95,26 @@ def _show_config(spec: Any) -> None:
         click.echo(f"  {name:<{width}}  {field.default!s:<20}{described}".rstrip())
 
 
-def _show_run(path: Path) -> None:
+def _show_runs(path: Path) -> None:
+    from ttt_bench.runs.archive import exported_runs, is_export
+    from ttt_bench.runs.folder import RunFolder
+
+    folder = RunFolder(path)
+    for files in [folder] if path.is_dir() or not is_export(path) else exported_runs(path):
+        _show_run(files)
+
+
+def _show_run(files: "RunFiles") -> None:
     from ttt_bench.runs.folder import RunFolder
     from ttt_bench.runs.schema import MANIFEST, require_shape
 
-    folder = RunFolder(path)
-    card, manifest = folder.card(), folder.manifest()
-    require_shape(manifest, MANIFEST, str(path / "manifest.json"))
-    done = sum(1 for _ in folder.chunk_path(0).parent.glob("*.parquet"))
-    click.echo(f"run {path}: {done} of {card.method['chunks']} chunks")
+    card, manifest = files.card(), files.manifest()
+    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    if isinstance(files, RunFolder):
+        done = sum(1 for _ in files.chunk_path(0).parent.glob("*.parquet"))
+        click.echo(f"run {files.path}: {done} of {card.method['chunks']} chunks")
+    else:
+        click.echo(f"run {files.path}: {card.protocol['n']} samples, exported")
     _show_fields(
         {
             "key": f"{card.key} (of the whole card: names this run)",

@@ -1,4 +1,4 @@
-"""Reading finished runs from their folders."""
+"""Reading finished runs from their folders and from exported files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
 from ttt_bench.metrics.summary import print_warning, summarize
+from ttt_bench.runs.archive import RunFiles, exported_runs, is_export
 from ttt_bench.runs.card import Card, samples_digest
 from ttt_bench.runs.folder import RunFolder, UnfinishedRunError
 from ttt_bench.runs.schema import COST, MANIFEST, require_shape
@@ -17,10 +18,10 @@ from ttt_bench.runs.schema import COST, MANIFEST, require_shape
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, read back from its folder.
+    """A finished run, read back from its folder or from an exported file.
 
     Attributes:
-        path: the folder.
+        files: what it was read from.
         manifest: `manifest.json`.
         cost: `cost.json`.
         card: the protocol card.
@@ -29,12 +30,17 @@ class FinishedRun:
         summary: metrics and cost as `run --format json` prints them.
     """
 
-    path: Path
+    files: RunFiles
     manifest: dict[str, Any]
     cost: dict[str, Any]
     card: Card
     records: Records
     summary: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The folder, or the exported file and the run in it."""
+        return self.files.path
 
     @property
     def label(self) -> str:
@@ -51,10 +57,10 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     Raises:
         UserError: there is no finished run, or one is damaged.
     """
-    folders, without_manifest = _find_folders(paths)
+    runs, without_manifest = find_runs(paths)
     # Parsing, checksums and metrics mostly run outside of Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = list(threads.map(_read_if_finished, folders))
+        results = list(threads.map(_read_if_finished, runs))
     finished = [run for run, _, _ in results if run is not None]
     unfinished = [error for _, error, _ in results if error is not None]
     # A dictionary keeps the order and drops repetitions: a metric fails on every run alike.
@@ -70,29 +76,40 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     return finished
 
 
-def _find_folders(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs at or below the paths, and those that have lost their manifest.
+def find_runs(paths: Sequence[Path]) -> tuple[list[RunFiles], list[Path]]:
+    """Return the runs at or below the paths, and folders of runs that have lost their manifest.
+
+    Args:
+        paths: folders, and files that `ttt-bench export` made.
 
     Raises:
-        UserError: a path is no folder, or holds no run.
+        UserError: a path is neither, or holds no run.
     """
-    runs: list[Path] = []
+    runs: list[RunFiles] = []
     without_manifest: list[Path] = []
     for path in paths:
+        if not path.is_dir() and is_export(path):
+            runs += exported_runs(path)
+            continue
         if not path.is_dir():
-            raise UserError(f"{path}: no such folder; give a run's folder or one that holds runs")
+            raise UserError(
+                f"{path}: no such folder; give a run's folder, one that holds runs, or a file that "
+                "`ttt-bench export` made"
+            )
         before = len(runs) + len(without_manifest)
         for folder, inner, files in os.walk(path):
             inner.sort()
             if "manifest.json" in files:
-                runs.append(Path(folder))
+                runs.append(RunFolder(Path(folder)))
             elif "chunks" in inner and any(Path(folder, "chunks").glob("*.parquet")):
                 without_manifest.append(Path(folder))
             if "chunks" in inner:
                 inner.remove("chunks")
         if len(runs) + len(without_manifest) == before:
             raise UserError(f"{path}: no run in it; make one with `ttt-bench run --output {path}`")
-    return list(dict.fromkeys(runs)), list(dict.fromkeys(without_manifest))
+    # The same run may lie below two of the paths.
+    once = {run.path: run for run in runs}
+    return list(once.values()), list(dict.fromkeys(without_manifest))
 
 
 def _no_manifest(folder: Path) -> str:
@@ -103,27 +120,27 @@ def _no_manifest(folder: Path) -> str:
 
 
 def _read_if_finished(
-    path: Path,
+    files: RunFiles,
 ) -> tuple[FinishedRun | None, UnfinishedRunError | None, list[str]]:
     """Read a run; return it, or the reason why it is unfinished, and the warnings of metrics."""
     warnings: list[str] = []
     try:
-        return _read(RunFolder(path), warnings.append), None, warnings
+        return _read(files, warnings.append), None, warnings
     except UnfinishedRunError as error:
         return None, error, warnings
 
 
-def _read(folder: RunFolder, warn: Callable[[str], object]) -> FinishedRun:
-    card, manifest = folder.card(), folder.manifest()
-    require_shape(manifest, MANIFEST, str(folder.path / "manifest.json"))
-    records = folder.read_records()
+def _read(files: RunFiles, warn: Callable[[str], object]) -> FinishedRun:
+    card, manifest = files.card(), files.manifest()
+    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    records = files.read_records()
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(
-            f"{folder.path}: its records are not of the samples that its card names; "
+            f"{files.path}: its records are not of the samples that its card names; "
             "run the same command to compute them again"
         )
-    cost = folder.read_json("cost.json", card.key)
-    require_shape(cost, COST, str(folder.path / "cost.json"))
+    cost = files.read_json("cost.json", card.key)
+    require_shape(cost, COST, str(files.path / "cost.json"))
     summary = summarize(card, records, cost, warn)
     records = replace(records, logits=None)
-    return FinishedRun(folder.path, manifest, cost, card, records, summary)
+    return FinishedRun(files, manifest, cost, card, records, summary)

@@ -99,7 +99,7 @@ def mce(records: Records) -> float | None:
     """
     occurring = set(groups(records))
     wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
-    if records.required_logits().shape[1] != IMAGENET_CLASSES or not set(wanted) <= occurring:
+    if not set(wanted) <= occurring or records.required_logits().shape[1] != IMAGENET_CLASSES:
         return None
     accuracy = corruptions(records)
     ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]

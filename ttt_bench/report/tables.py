@@ -90,11 +90,12 @@ def _by_corruption(dataset: str, rows: Sequence[Summary], groups: Sequence[str])
         [marked_name(row), row["backbone"], *map(percent, values)]
         for row, values in zip(rows, accuracies, strict=True)
     ]
-    if any(row["mce"] is not None for row in rows):
+    if any(row.get("mce") is not None for row in rows):
         header.append("mCE (lower is better)")
         for row, values, line in zip(rows, accuracies, lines, strict=True):
-            values.append(None if row["mce"] is None else -row["mce"])
-            line.append(percent(row["mce"]))
+            error = row.get("mce")
+            values.append(None if error is None else -error)
+            line.append(percent(error))
     return Grid(f"{dataset}, top-1 % by corruption", header, lines, best_cells(accuracies, 2))
 
 

@@ -78,7 +78,7 @@ def continuation(
         return Continuation(manifest, True)
     if _is_repaired(before, card) and folder.has(UNREADABLE_FILE):
         return Continuation(adopted=(folder, before))
-    changed = _changed_code(manifest, code) if before.method.get("code") else ""
+    changed = changed_code(manifest, code) if before.method.get("code") else ""
     if before.method.get("code") != card.method.get("code") and changed:
         raise UserError(
             f"{files} holds a run of other code (changed: {changed}); give --fresh to start anew "
@@ -105,7 +105,13 @@ def _without_manifest(folder: RunFolder, card: Card, problem: str) -> Continuati
     return Continuation(None, True)
 
 
-def _changed_code(manifest: Mapping[str, Any], code: Mapping[str, Mapping[str, str]]) -> str:
+def changed_code(manifest: Mapping[str, Any], code: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the names of the plugins' files that changed since a run, at most a few.
+
+    Args:
+        manifest: the run's manifest.
+        code: digests of the files now, see `OpenRun`.
+    """
     before = manifest.get("code_files", {})
     names = [
         name

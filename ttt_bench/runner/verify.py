@@ -1,0 +1,365 @@
+"""Verifying a run: some of its samples are run again and compared with its records."""
+
+import random
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ttt_bench.api.errors import UserError, described
+from ttt_bench.api.executor import Chunk, UnreadableImages
+from ttt_bench.api.records import Records
+from ttt_bench.engine.loading import load_dataset
+from ttt_bench.features.cache import image_name
+from ttt_bench.features.loader import open_entry
+from ttt_bench.registry import registry
+from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.continuing import changed_code, harness
+from ttt_bench.runner.opening import OpenRun, open_run
+from ttt_bench.runs.archive import RunFiles
+from ttt_bench.runs.arrow import joined
+from ttt_bench.runs.card import PARTS, Card, differences, samples_digest
+from ttt_bench.runs.environment import describe
+from ttt_bench.runs.schema import MANIFEST, require_shape
+
+Verdict = Literal["equal", "close", "different"]
+
+# Of the largest absolute logit of a sample; of a probability.
+TOLERANCE = 1e-3
+# Steps whose prediction may differ on another kind of device or with other versions.
+STEPS_TOLERANCE = 0.1
+# What a bit of a result can depend on besides the card and the code.
+ENVIRONMENT = ("python", "packages", "processor", "device")
+LONGEST_VALUE = 60
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the user says of this machine, where it differs from that of the run.
+
+    Attributes:
+        dataset: the dataset's name here, None for the run's.
+        data_root: where datasets are looked for, None for where the run found them.
+        weights: the backbone's file of weights here, None for the run's.
+        device: the device to compute on.
+    """
+
+    dataset: str | None = None
+    data_root: Path | None = None
+    weights: Path | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True)
+class SampleCheck:
+    """One sample that was run again.
+
+    Attributes:
+        sample_id: the sample.
+        group: its corruption or domain.
+        verdict: `equal` bit for bit, `close` within the tolerance, or `different`.
+        recorded: label, prediction and confidence in the records.
+        here: the same of this machine.
+        logit_difference: the largest difference of a logit; None for records without logits.
+        reasons: what differs, in words.
+    """
+
+    sample_id: str
+    group: str | None
+    verdict: Verdict
+    recorded: dict[str, Any]
+    here: dict[str, Any]
+    logit_difference: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The samples of one run that were run again.
+
+    Attributes:
+        path: the run's folder, or its place in an exported file.
+        key: the run's key.
+        differences: how this machine differs from that of the run.
+        samples: the samples, in the order of the records.
+    """
+
+    path: str
+    key: str
+    differences: tuple[str, ...]
+    samples: tuple[SampleCheck, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many samples were checked, and how many got each verdict."""
+        return count(self.samples)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the run, the counts and how this machine differs."""
+        return {
+            "run": self.path,
+            "key": self.key,
+            **self.counts(),
+            "differences": list(self.differences),
+        }
+
+
+def count(samples: Sequence[SampleCheck]) -> dict[str, int]:
+    """Return how many samples there are, and how many of each verdict."""
+    verdicts = [sample.verdict for sample in samples]
+    counts = {verdict: verdicts.count(verdict) for verdict in ("equal", "close", "different")}
+    return {"checked": len(verdicts), **counts}
+
+
+def as_json(verifications: Sequence[Verification]) -> dict[str, Any]:
+    """Return what `verify --format json` prints."""
+    checked = [(one.path, sample) for one in verifications for sample in one.samples]
+    return {
+        **count([sample for _, sample in checked]),
+        "samples": [{"run": path, **asdict(sample)} for path, sample in checked],
+        "runs": [one.as_json() for one in verifications],
+    }
+
+
+def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
+    """Run a few samples of a finished run again and compare them with its records.
+
+    Args:
+        files: the run.
+        samples: how many to draw; a method of another kind than `sample` runs the whole batches or
+            streams that they are in.
+        subject: what the user says of this machine.
+
+    Raises:
+        UserError: the run is unfinished or damaged, this machine lacks something it needs, or the
+            method fails.
+    """
+    manifest, card = files.manifest(), files.card()
+    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    records = files.read_records()
+    if samples_digest(records.sample_id) != card.protocol["samples"]:
+        raise UserError(f"{files.path}: its records are not of the samples that its card names")
+    rows = sorted(random.SystemRandom().sample(range(len(records)), min(samples, len(records))))
+    drawn = records.in_order_of([records.sample_id[row] for row in rows])
+    # Plugins print to standard error, as in a run.
+    with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+        opened = _open(files, manifest, card, subject, Path(folder))
+        by_id = {opened.dataset.sample_id(i): i for i in range(len(opened.dataset.entries))}
+        absent = [name for name in records.sample_id if name not in by_id]
+        if absent:
+            raise UserError(
+                f"{files.path}: {len(absent)} of its {len(records)} samples are not in "
+                f"{opened.dataset.name} here; give the folder of the same data by --data-root or "
+                "--dataset"
+            )
+        indices = [by_id[name] for name in drawn.sample_id]
+        environment = list(_environment(manifest, opened))
+        found = [*_card_differences(manifest, card, opened), *environment]
+        found += _image_differences(drawn, opened, indices)
+        for line in found:
+            print(f"{files.path}: {line}", file=sys.stderr, flush=True)
+        here = _run_again(opened, indices)
+    compared = zip(
+        *(_split(one) for one in (drawn, here.in_order_of(drawn.sample_id))), strict=True
+    )
+    checks = tuple(_compare(before, now, not environment) for before, now in compared)
+    return Verification(str(files.path), card.key, tuple(found), checks)
+
+
+def _open(
+    files: RunFiles, manifest: Mapping[str, Any], card: Card, subject: Subject, folder: Path
+) -> OpenRun:
+    """Open the run anew, as `ttt-bench run` would.
+
+    Raises:
+        UserError: this machine lacks a plugin, data or weights; each is named.
+    """
+    worker, method = manifest["worker"], card.method
+    root, weights = worker["data_root"], worker.get("weights")
+    if subject.weights is not None or not isinstance(weights, str):
+        weights = subject.weights
+    config = RunConfig(
+        method=method["method"],
+        dataset=subject.dataset or worker["dataset"],
+        backbone=method["backbone"],
+        weights=None if weights is None else Path(weights),
+        data_root=subject.data_root or (None if root is None else Path(root)),
+        limit=card.protocol["limit"],
+        seed=card.protocol["seed"],
+        settings=method["config"],
+        device=subject.device,
+        # Features that were kept may be what is wrong.
+        feature_cache=False,
+        output=folder,
+    )
+    missing: list[str] = []
+    skip: frozenset[int] = frozenset()
+    for catalog, name in (
+        (registry().adapters, config.method),
+        (registry().backbones, method["backbone"]),
+    ):
+        try:
+            catalog.find(name)
+        except UserError as error:
+            missing.append(str(error))
+    try:
+        dataset = load_dataset(config.dataset, config.data_root)
+        skipped = {*card.protocol.get("skipped", ())}
+        skip = frozenset(i for i, entry in enumerate(dataset.entries) if entry.key in skipped)
+    except UserError as error:
+        missing.append(str(error))
+    except Exception as error:
+        missing.append(f"{config.dataset}: cannot be loaded ({described(error)})")
+    if missing:
+        raise UserError(f"{files.path}: cannot be run again here: {'; '.join(missing)}")
+    try:
+        return open_run(config, {}, skip)
+    except UserError as error:
+        raise UserError(f"{files.path}: cannot be run again here: {error}") from error
+
+
+def _card_differences(manifest: Mapping[str, Any], card: Card, opened: OpenRun) -> Iterator[str]:
+    """Yield in what the card that this machine would write differs, code by its files."""
+    code = False
+    for part in PARTS:
+        for name, before, now in differences(getattr(card, part), getattr(opened.card, part)):
+            if name.partition(".")[0] == "code":
+                code = True
+            else:
+                yield f"{name} is {_short(before)} in the run and {_short(now)} here"
+    if code:
+        changed = changed_code(manifest, opened.code)
+        yield f"the plugins' code differs here{f' (changed: {changed})' if changed else ''}"
+    before, now = manifest["harness"], harness(metadata.version("ttt-bench"))
+    if before["code"] != now["code"]:
+        yield (
+            f"ttt-bench's own code differs here (version {_short(before['version'])} in the run, "
+            f"{now['version']} here)"
+        )
+
+
+def _environment(manifest: Mapping[str, Any], opened: OpenRun) -> Iterator[str]:
+    """Yield in what the device and the versions differ."""
+    now = describe(opened.worker_spec.device)
+    parts = [
+        {name: env.get(name) for name in ENVIRONMENT} for env in (manifest["environment"], now)
+    ]
+    for name, before, value in differences(*parts):
+        yield f"{name} is {_short(before)} in the run and {_short(value)} here"
+
+
+def _image_differences(drawn: Records, opened: OpenRun, indices: Sequence[int]) -> Iterator[str]:
+    """Yield the drawn samples whose image has other pixels here.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    for name, digest, index in zip(drawn.sample_id, drawn.image_digest, indices, strict=True):
+        if digest and digest != image_name(open_entry(opened.dataset, index)):
+            key = opened.dataset.entries[index].key
+            yield f"the image of sample {name} ({_short(key)}) has other pixels here"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _run_again(opened: OpenRun, indices: Sequence[int]) -> Records:
+    """Compute the records of these entries, in the batches and streams of the plan.
+
+    Raises:
+        UserError: an image cannot be read, or the method fails.
+    """
+    assert opened.worker is not None
+    results: list[Records] = []
+    for chunk in _chunks(opened, frozenset(indices)):
+        result = opened.worker.run(chunk)
+        if isinstance(result, UnreadableImages):
+            raise UserError("; ".join(text for _, text in result.problems))
+        results.append(result)
+    opened.worker.verify_backbone()
+    return joined(results)
+
+
+def _chunks(opened: OpenRun, indices: frozenset[int]) -> Iterator[Chunk]:
+    """Yield what has to run for these entries: themselves, whole batches, or whole streams."""
+    kind = opened.card.method["kind"]
+    if kind == "sample":
+        yield Chunk(0, tuple(sorted(indices)))
+        return
+    for chunk in opened.plan.chunks:
+        if indices.isdisjoint(chunk.indices):
+            continue
+        if kind == "stream":
+            yield chunk
+            continue
+        batches = tuple(batch for batch in chunk.batches if not indices.isdisjoint(batch))
+        inside = tuple(sorted(index for batch in batches for index in batch))
+        yield Chunk(chunk.number, inside, batches)
+
+
+def _compare(before: Records, now: Records, same_environment: bool) -> SampleCheck:
+    """Compare one sample's record with that of this machine."""
+    difference, scale = None, 1.0
+    if before.logits is not None and now.logits is not None:
+        same_shape = before.logits.shape == now.logits.shape
+        difference = float(abs(before.logits - now.logits).max()) if same_shape else float("inf")
+        scale = float(abs(now.logits).max())
+    distance = float(abs(before.confidence - now.confidence).max())
+    steps = _share_of_steps(before, now)
+    reasons = [
+        f"{name} is {old} in the records and {new} here"
+        for name, old, new in _values(before, now)
+        if old != new
+    ]
+    if steps > (0 if same_environment else STEPS_TOLERANCE):
+        reasons.append(f"{100 * steps:.0f} % of the step predictions differ")
+    if difference is not None and not difference <= TOLERANCE * scale:
+        reasons.append(f"logits differ by up to {difference:.3g}")
+    if not distance <= TOLERANCE:
+        reasons.append(f"confidence differs by {distance:.3g}")
+    exact = not steps and not difference and not distance
+    verdict: Verdict = "different" if reasons else "equal" if exact else "close"
+    recorded, here = (_described(one) for one in (before, now))
+    (name,), (group,) = before.sample_id, before.group
+    return SampleCheck(name, group, verdict, recorded, here, difference, tuple(reasons))
+
+
+def _values(before: Records, now: Records) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what may not differ at all, as (name, in the records, here)."""
+    yield "label", int(before.label[0]), int(now.label[0])
+    yield "group", before.group[0], now.group[0]
+    yield "prediction", int(before.prediction[0]), int(now.prediction[0])
+    unadapted = [
+        None if one.unadapted_prediction is None else int(one.unadapted_prediction[0])
+        for one in (before, now)
+    ]
+    yield "prediction before adaptation", *unadapted
+    yield "number of steps", *(_steps(one).shape[1] for one in (before, now))
+    if before.image_digest[0]:
+        yield "digest of the image", before.image_digest[0], now.image_digest[0]
+
+
+def _share_of_steps(before: Records, now: Records) -> float:
+    """Return the share of steps whose prediction differs, 0 where the numbers of steps differ."""
+    one, other = _steps(before), _steps(now)
+    return float(np.mean(one != other)) if one.size and one.shape == other.shape else 0.0
+
+
+def _steps(records: Records) -> np.ndarray:
+    steps = records.step_predictions
+    return np.empty((len(records), 0), int) if steps is None else steps
+
+
+def _described(records: Records) -> dict[str, Any]:
+    return {
+        "label": int(records.label[0]),
+        "prediction": int(records.prediction[0]),
+        "confidence": float(records.confidence[0]),
+    }
