@@ -47,6 +47,8 @@ LARGEST_RECORDS = 1_000_000_000
 END_SIZE = 22
 LOCATOR_SIZE = 20
 LARGEST_ENTRY = 160
+# Columns whose values come again and again.
+REPEATED = ("group", "label", "prediction", "unadapted_prediction", "step_predictions.list.element")
 # The date of every file in an export, so that the same runs give the same bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
 ADVICE = "ask for the file again, or export the runs again"
@@ -242,16 +244,16 @@ def _packed(records: Records, key: str) -> bytes:
     """Return records as the bytes of a small parquet file, sealed as a chunk is."""
     metadata = {"run": key, "sha256": chunk_checksum(records, key, ALL_CHUNKS)}
     packed = BytesIO()
+    # Names and digests are all different; a dictionary of them would only add to the file.
+    repeated: Any = [*REPEATED]
     pq.write_table(
         to_table(records, metadata),
         packed,
         compression="zstd",
         compression_level=15,
-        # Names and digests are all different; a dictionary of them would only add to the file.
-        use_dictionary=["group", "label", "prediction", "unadapted_prediction",
-                        "step_predictions.list.element"],
+        use_dictionary=repeated,
         write_statistics=False,
-    )  # fmt: skip
+    )
     return packed.getvalue()
 
 
