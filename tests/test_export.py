@@ -52,9 +52,8 @@ def without_paths(text: str) -> object:
     compared = json.loads(text)
     for rows in compared.values():
         for row in rows:
-            for part in (row, row.get("first", {}), row.get("second", {})):
-                if isinstance(part, dict):
-                    part.pop("path", None)
+            for part in (row, row.get("a", {}), row.get("b", {})):
+                part.pop("path", None)
     return compared
 
 

@@ -276,6 +276,11 @@ def test_a_run_that_lacks_something_does_not_stop_the_others(ttt, photos):
     assert "cannot be run again here" in err.splitlines()[-1]
 
 
+def test_a_run_without_its_manifest_is_not_passed_over(ttt, apm):
+    (apm.path / "manifest.json").unlink()
+    one_line(ttt("verify", "r"), "manifest.json is missing")
+
+
 def test_an_unfinished_or_damaged_run_is_refused(ttt, apm):
     content = apm.chunk_path(1).read_bytes()
     apm.chunk_path(1).unlink()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.text import plain
 from ttt_bench.cli.options import config_options, format_option
-from ttt_bench.report.text import plain
 
 if TYPE_CHECKING:
     from ttt_bench.runner.verify import Verification
@@ -37,10 +37,10 @@ def command(run: Path, samples: int, format_: str, **options: Any) -> None:
     from ttt_bench.compare.read import find_runs
     from ttt_bench.runner.verify import Subject, as_json, verify
 
-    runs, _ = find_runs([run])
+    runs, without_manifest = find_runs([run])
     subject = Subject(**options)
     verified: list[Verification] = []
-    failures: list[str] = []
+    failures = [f"{path}: its manifest.json is missing; restore it" for path in without_manifest]
     for files in runs:
         try:
             verified.append(verify(files, samples, subject))

@@ -1,5 +1,6 @@
 """Comparing the record of one sample with what this machine computes for it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +27,8 @@ class SampleCheck:
         verdict: `equal` bit for bit, `close` within the tolerance, or `different`.
         recorded: label, prediction and confidence in the records.
         here: the same of this machine.
-        logit_difference: the largest difference of a logit; None for records without logits.
+        logit_difference: the largest difference of a logit; None for records without logits, and
+            where a logit is not finite.
         reasons: what differs, in words.
     """
 
@@ -73,6 +75,8 @@ def check_sample(before: Records, now: Records, same_environment: bool) -> Sampl
     verdict: Verdict = "different" if reasons else "equal" if exact else "close"
     recorded, here = (_described(one) for one in (before, now))
     (name,), (group,) = before.sample_id, before.group
+    if difference is not None and not math.isfinite(difference):
+        difference = None
     return SampleCheck(name, group, verdict, recorded, here, difference, tuple(reasons))
 
 
@@ -104,8 +108,10 @@ def _steps(records: Records) -> np.ndarray:
 
 
 def _described(records: Records) -> dict[str, Any]:
+    confidence = float(records.confidence[0])
     return {
         "label": int(records.label[0]),
         "prediction": int(records.prediction[0]),
-        "confidence": float(records.confidence[0]),
+        # JSON knows finite numbers alone.
+        "confidence": confidence if math.isfinite(confidence) else None,
     }

@@ -13,14 +13,14 @@ from typing import Any, Literal
 from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.executor import Chunk, UnreadableImages
 from ttt_bench.api.records import Records
-from ttt_bench.engine.loading import load_dataset
+from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.features.cache import image_name
 from ttt_bench.features.loader import open_entry
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import changed_code, harness
 from ttt_bench.runner.opening import OpenRun, open_run
-from ttt_bench.runner.sample_check import SampleCheck
+from ttt_bench.runner.sample_check import SampleCheck, check_sample
 from ttt_bench.runs.archive import RunFiles
 from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.card import PARTS, Card, differences, samples_digest
@@ -134,10 +134,10 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
         for line in found:
             print(f"{files.path}: {line}", file=sys.stderr, flush=True)
         here = _run_again(opened, indices)
-    compared = zip(
-        *(_split(one) for one in (drawn, here.in_order_of(drawn.sample_id))), strict=True
+    checks = tuple(
+        check_sample(drawn.in_order_of([name]), here.in_order_of([name]), not environment)
+        for name in drawn.sample_id
     )
-    checks = tuple(_compare(before, now, not environment) for before, now in compared)
     return Verification(str(files.path), card.key, tuple(found), checks)
 
 

@@ -25,6 +25,7 @@ MANIFEST = {
             "class_names": [str],
             "limit": (int, NoneType),
             "seed": int,
+            "skipped": [str],
         },
         "method": {
             "method": str,
@@ -47,7 +48,7 @@ MANIFEST = {
     },
     "environment": {},
     "harness": {"version": str, "code": str},
-    "code_files": {},
+    "code_files": {"*": {"*": str}},
 }
 COST = {
     "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},
