@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -295,7 +296,9 @@ def test_records_that_declare_too_many_values_are_not_read(ttt, contents, folder
     steps = [[1] * limit for _ in range(N)]
     place = table.schema.get_field_index("step_predictions")
     packed = io.BytesIO()
-    grown = table.set_column(place, table.schema.field(place), [steps])
+    grown = table.set_column(
+        place, table.schema.field(place), pa.array(steps, pa.list_(pa.int32()))
+    )
     pq.write_table(grown, packed, compression="zstd")
     contents[f"{key}/{archive.RECORDS_FILE}"] = packed.getvalue()
     assert len(packed.getvalue()) < limit / 4

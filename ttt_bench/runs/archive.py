@@ -140,7 +140,10 @@ class ExportedRun:
     def _content(self, name: str) -> bytes:
         with _opened(self.file) as archive:
             try:
-                return archive.read(f"{self.name}/{name}")
+                entry = archive.getinfo(f"{self.name}/{name}")
+                # Read without a bound, a file that understates its size is inflated whole.
+                with archive.open(entry) as member:
+                    return member.read(entry.file_size + 1)
             except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, zlib.error) as error:
                 raise UserError(
                     f"{self.path}/{name} is damaged ({first_line(error)}); {ADVICE}"
