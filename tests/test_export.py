@@ -293,7 +293,7 @@ def test_records_that_declare_too_many_values_are_not_read(ttt, contents, folder
     assert ttt("compare", FILE)[0] == 0
     key = folders[0].card().key
     table = pq.read_table(io.BytesIO(contents[f"{key}/{archive.RECORDS_FILE}"]))
-    steps = [[1] * limit for _ in range(N)]
+    steps = pa.array([[1] * limit] * N, pa.list_(pa.int32()))
     place = table.schema.get_field_index("step_predictions")
     packed = io.BytesIO()
     grown = table.set_column(

@@ -72,11 +72,7 @@ class ExportedRun:
         return self.file.with_name(f"{self.file.name}{SEPARATOR}{self.name}")
 
     def manifest(self) -> dict[str, Any]:
-        """Read the manifest.
-
-        Raises:
-            UserError: it is damaged or was edited.
-        """
+        """Read the manifest; a UserError says that it is damaged or was edited."""
         value = self._load(MANIFEST_FILE)
         # The card's own digests name the field that was edited.
         card = read_card(value, f"{self.path}/{MANIFEST_FILE}")
