@@ -1,14 +1,53 @@
 """Settings: the KEY=VALUE options of a method's configuration, and files that hold options."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import yaml
 
 from ttt_bench.api.errors import UserError, first_line, unknown
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars: `1:30` and `yes` are text, and `1e-3` is a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|)$"), ["~", "n", ""])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(str(loader.construct_scalar(node)))
+
+
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(str(loader.construct_scalar(node)).replace(".inf", "inf").replace(".nan", "nan"))
+
+
+# YAML 1.1's constructors read 010 as 8.
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML, and nothing in it that runs code."""
+    return yaml.load(text, _Loader)
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -23,7 +62,7 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError(f"--set {pair}: write KEY=VALUE, such as --set steps=10")
         try:
-            settings[key.strip()] = yaml.safe_load(value)
+            settings[key.strip()] = read_yaml(value)
         # YAML's own types fail in many ways: a 13th month, an empty integer, endless brackets.
         except Exception as error:
             raise UserError(f"--set {pair}: the value is not readable as YAML") from error
@@ -39,7 +78,7 @@ def read_config_file(ctx: click.Context, parameter: click.Parameter, value: Path
     if value is None:
         return
     try:
-        content = yaml.safe_load(value.read_text("utf-8")) or {}
+        content = read_yaml(value.read_text("utf-8")) or {}
     # As above.
     except Exception as error:
         raise UserError(

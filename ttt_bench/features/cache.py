@@ -26,11 +26,16 @@ from torch import Tensor
 
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.errors import described
+from ttt_bench.api.text import plain
 from ttt_bench.runs.card import digest
 from ttt_bench.runs.environment import device_name
 
 BOUND = 2_000_000_000
-PATIENCE = 10.0
+# Seconds to wait for another process that writes.
+PATIENCE = 2.0
+# Files that this process does without, after one that was locked or could not be written.
+_given_up: set[Path] = set()
 TABLE = (
     "CREATE TABLE IF NOT EXISTS features "
     "(name TEXT PRIMARY KEY, feature BLOB, seconds REAL, digest BLOB)"
@@ -69,7 +74,6 @@ class FeatureCache:
         self._key = digest(key)
         self.path = cache_folder() / f"{self._key[:32]}.sqlite"
         self.bound = bound
-        self._off = False
 
     def read(self, names: Sequence[str]) -> dict[str, Feature]:
         """Those of the named features that are there and undamaged."""
@@ -115,7 +119,7 @@ class FeatureCache:
     def _attempt(
         self, work: Callable[[sqlite3.Connection], ResultT], otherwise: ResultT
     ) -> ResultT:
-        if self._off:
+        if self.path in _given_up:
             return otherwise
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,9 +149,10 @@ class FeatureCache:
         return self.path not in sizes or sizes[self.path].st_size <= self.bound
 
     def _give_up(self, error: Exception) -> None:
-        if not self._off:
-            print(f"feature cache {self.path}: {error}; going on without it", file=sys.stderr)
-        self._off = True
+        if self.path not in _given_up:
+            reason = plain(described(error))
+            print(f"feature cache {self.path}: {reason}; going on without it", file=sys.stderr)
+        _given_up.add(self.path)
 
 
 def cache_folder() -> Path:

@@ -1,11 +1,12 @@
 """A method's configuration: its class's defaults, the backbone's preset, the user's settings."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from ttt_bench.api.errors import UserError, unknown
+from ttt_bench.api.errors import UserError, described, unknown
 from ttt_bench.api.specs import AdapterSpec
 
 
@@ -20,7 +21,12 @@ def resolve_config(spec: AdapterSpec, backbone: str, settings: Mapping[str, Any]
         if key not in config_type.model_fields:
             raise unknown(f"configuration key of {spec.name}", key, config_type.model_fields)
     try:
-        config = config_type(**{**spec.presets.get(backbone, {}), **settings})
+        text = json.dumps({**spec.presets.get(backbone, {}), **settings})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{spec.name}: a setting is no plain value ({described(error)})") from error
+    try:
+        # As JSON and strictly: true is no number and "5" no whole number; a list is a tuple.
+        config = config_type.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "configuration"

@@ -87,13 +87,14 @@ def _misfits(value: Any, shape: Any, at: tuple[str, ...]) -> Iterator[tuple[str,
     elif isinstance(shape, list):
         if not isinstance(value, list) or not all(isinstance(item, *shape) for item in value):
             yield at
-    elif not isinstance(value, shape) or (isinstance(value, NUMBER) and not _is_finite(value)):
+    elif not isinstance(value, shape) or (isinstance(value, NUMBER) and not _is_sound(value)):
         yield at
 
 
-def _is_finite(number: int | float) -> bool:
+def _is_sound(number: int | float) -> bool:
+    """Say whether a number is finite and not negative, as all numbers there are."""
     try:
-        return math.isfinite(number)
+        return math.isfinite(number) and number >= 0
     # A whole number beyond every float.
     except OverflowError:
         return False

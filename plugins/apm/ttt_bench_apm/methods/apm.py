@@ -39,7 +39,7 @@ Width = Annotated[int, Field(gt=0)]
 class APMConfig(AdapterConfig):
     """The configuration of APM; the defaults are the released script's values."""
 
-    steps: Annotated[int, Field(ge=1, description="Adam steps per sample")] = 20
+    steps: Annotated[int, Field(ge=1, le=100_000, description="Adam steps per sample")] = 20
     lr: Annotated[float, Field(gt=0, description="learning rate of Adam")] = 1e-4
     init_std: Annotated[
         float, Field(gt=0, description="standard deviation of the initial weights")

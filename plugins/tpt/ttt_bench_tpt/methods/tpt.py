@@ -40,11 +40,13 @@ Logits = Callable[
 class TuningConfig(AdapterConfig):
     """The paper's values (section 4.1)."""
 
-    views: int = Field(64, ge=2, description="views per image, the unaugmented one included")
+    views: int = Field(
+        64, ge=2, le=100_000, description="views per image, the unaugmented one included"
+    )
     selection: float = Field(
         0.1, gt=0, le=1, description="share of the views to keep, those of lowest entropy"
     )
-    steps: int = Field(1, ge=1, description="AdamW steps per image")
+    steps: int = Field(1, ge=1, le=100_000, description="AdamW steps per image")
     lr: float = Field(5e-3, gt=0, description="learning rate of AdamW")
     augmix: bool | None = Field(
         None, description="whether random views are AugMix ones; null asks the dataset"

@@ -29,8 +29,8 @@ MakeOptimizer = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 class TTTMAEConfig(HeadConfig):
     """The paper's values for ImageNet-C (section 4)."""
 
-    steps: int = Field(20, ge=1, description="optimizer steps per image")
-    copies: int = Field(128, ge=1, description="masked copies of the image in a step")
+    steps: int = Field(20, ge=1, le=100_000, description="optimizer steps per image")
+    copies: int = Field(128, ge=1, le=100_000, description="masked copies of the image in a step")
     mask_ratio: float = Field(MASK_RATIO, gt=0, lt=1, description="share of the patches to hide")
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="optimizer: sgd, or adamw with betas 0.9 and 0.95"
