@@ -14,8 +14,6 @@ from ttt_bench.testing.outcome import Finding
 if TYPE_CHECKING:
     from ttt_bench.testing.method import MethodUnderTest
 
-# A leak shows between two samples, and a third one tells a leak from a cache.
-FEWEST_SAMPLES = 3
 CheckFunction = Callable[["MethodUnderTest"], Finding]
 EVERY_KIND: frozenset[Kind] = frozenset({"sample", "batch", "stream"})
 # Methods that forget a batch, or a sample, once it is predicted.

@@ -21,7 +21,7 @@ from ttt_bench.features.task import CachingTask
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.opening import validate
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy, failing
-from ttt_bench.testing.declaration import FEWEST_SAMPLES
+from ttt_bench.testing.outcome import FEWEST_SAMPLES
 from ttt_bench.testing.sequence import Batch, SequenceRun, batch_name, snapshot_classes, state_of
 from ttt_bench.testing.snapshot import global_state
 from ttt_bench.testing.snapshot.tree import Node, diff, take_snapshot

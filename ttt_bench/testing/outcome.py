@@ -5,6 +5,9 @@ from typing import Literal
 
 Status = Literal["passed", "skipped", "known failure"]
 
+# A leak shows between two samples, and a third one tells a leak from a cache.
+FEWEST_SAMPLES = 3
+
 
 class CheckFailed(AssertionError):  # noqa: N818
     """A fault that a check has found; the message is one line that says what, and where."""

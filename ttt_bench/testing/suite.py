@@ -10,8 +10,8 @@ from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.specs import AdapterSpec, Kind
 from ttt_bench.registry import registry
 from ttt_bench.testing import checks as checks  # declares the checks
-from ttt_bench.testing.declaration import DECLARATIONS, FEWEST_SAMPLES, Declaration
-from ttt_bench.testing.outcome import CheckFailed, Finding
+from ttt_bench.testing.declaration import DECLARATIONS, Declaration
+from ttt_bench.testing.outcome import FEWEST_SAMPLES, CheckFailed, Finding
 
 if TYPE_CHECKING:
     from ttt_bench.testing.method import MethodUnderTest
