@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 import ttt_bench
 from ttt_bench.cli import Commands
+from ttt_bench.registry import registry
 
 STUB = Path(ttt_bench.__file__).with_suffix(".pyi")
 THIRD_PARTY = Path(__file__).parent / "third_party"
@@ -144,3 +145,11 @@ def test_a_taken_name_is_refused_and_nothing_stays():
         pass
     with ttt_bench.registered(metrics=[metric]):
         pass
+
+
+def test_registering_blocks_may_be_nested():
+    names = ("outer", "inner")
+    specs = [ttt_bench.AdapterSpec(name=name, summary="", code="any:Any") for name in names]
+    with ttt_bench.registered(adapters=specs[:1]), ttt_bench.registered(adapters=specs[1:]):
+        assert {"outer", "inner"} <= set(registry().adapters)
+    assert not {"outer", "inner"} & set(registry().adapters)

@@ -287,6 +287,9 @@ def registered(
     }
     for kind, specs in brought.items():
         setattr(module, f"ttt_bench_{kind}", hookspecs.hookimpl(lambda specs=specs: specs))
+    # Blocks may be nested.
+    while registry().manager.has_plugin(name):
+        name += "+"
     names = [name, *(f"{name}-{number}" for number in range(1, len(plugins) + 1))]
     with ExitStack() as stack:
         for plugin_name, plugin in zip(names, [module, *plugins], strict=True):

@@ -158,7 +158,8 @@ class RunFolder:
             "sha256": chunk_checksum(records, key, number),
         }
         with _writing(self.chunk_path(number)) as temporary:
-            pq.write_table(to_table(records, metadata), temporary)
+            # Dictionaries of values that hardly repeat cost time and space.
+            pq.write_table(to_table(records, metadata), temporary, use_dictionary=False)
 
     def read_chunk(self, number: int, key: str, sample_ids: Sequence[str] | None = None) -> Records:
         """Read the records of one chunk of the run with this key.

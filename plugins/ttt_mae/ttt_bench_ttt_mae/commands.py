@@ -65,7 +65,7 @@ def _options(command: Command) -> Command:
 def pretrain_command(size: str | None, **options: Any) -> None:
     """Train a masked autoencoder without labels, by MAE's recipe (800 epochs)."""
     from ttt_bench import default_backbone
-    from ttt_bench_ttt_mae.plugin import MAE
+    from ttt_bench_ttt_mae.family import MAE
     from ttt_bench_ttt_mae.recipes import pretrain
 
     tiny = default_backbone(options["dataset"], MAE) == "tiny-mae"
@@ -97,7 +97,7 @@ def train_command(recipe: Any, backbone: str | None, head: Any, **options: Any) 
     """
     from ttt_bench import UserError, default_backbone, load_backbone
     from ttt_bench_ttt_mae.backbone import MAEBackbone
-    from ttt_bench_ttt_mae.plugin import MAE
+    from ttt_bench_ttt_mae.family import MAE
     from ttt_bench_ttt_mae.recipes import train
 
     name = backbone or default_backbone(options["dataset"], MAE)

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ttt_bench import AdapterSpec, BackboneFamily, BackboneSpec, hookimpl
+from ttt_bench import AdapterSpec, BackboneSpec, hookimpl
+from ttt_bench_ttt_mae.family import MAE
 
 if TYPE_CHECKING:
     import click
@@ -10,11 +11,6 @@ if TYPE_CHECKING:
 PAPER = "Gandelsman et al. 2022, Test-Time Training with Masked Autoencoders (arXiv 2209.07522)"
 NEEDS = frozenset({"MaskedAutoencoder"})
 GIVES = frozenset({"MaskedAutoencoder", "PatchEncoder"})
-MAE = BackboneFamily(
-    name="mae",
-    default="mae:vit-large",
-    by_dataset=dict.fromkeys(("cifar10-c-mini", "cifar10", "cifar10-c"), "tiny-mae"),
-)
 
 HEAD = "its head was trained on the labelled training set"
 ENCODER_AND_HEAD = "encoder and head were trained on the labelled training set"
