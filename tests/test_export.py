@@ -16,7 +16,7 @@ import pytest
 from tests.run_folders import ABOUT, COST, METHOD, PROTOCOL, N, write_run
 from tests.test_bad_input import one_line
 from ttt_bench.api.records import Records
-from ttt_bench.runs import archive
+from ttt_bench.runs import archive, export_zip
 from ttt_bench.runs.archive import exported_runs, write_export
 from ttt_bench.runs.card import Card, digest, samples_digest
 from ttt_bench.runs.checksum import sealed
@@ -138,7 +138,7 @@ def test_an_unfinished_run_is_named_and_left_out(ttt, folders):
     assert [run.name for run in exported_runs(Path(FILE))] == [folders[1].card().key]
 
 
-@pytest.mark.parametrize("member", archive.FILES)
+@pytest.mark.parametrize("member", export_zip.FILES)
 @pytest.mark.parametrize("foreign", [False, True])
 def test_an_edited_or_swapped_file_is_found(ttt, contents, member: str, foreign: bool):
     first, second = dict.fromkeys(name.partition("/")[0] for name in contents)
@@ -149,7 +149,7 @@ def test_an_edited_or_swapped_file_is_found(ttt, contents, member: str, foreign:
         place = contents[name].rindex(b"1", 0, len(contents[name]) // 2)
         contents[name] = contents[name][:place] + b"2" + contents[name][place + 1 :]
     write_zip(contents)
-    if member == archive.SUMMARY_FILE:
+    if member == export_zip.SUMMARY_FILE:
         # Nothing is read from it: metrics are made of the records.
         with pytest.raises(Exception, match=f"{member} was edited or damaged"):
             exported_runs(Path(FILE))[0].read_json(member, first)
@@ -170,10 +170,10 @@ def test_flipped_bytes_of_the_file_never_give_another_table(ttt, contents):
 
 
 def test_a_chunk_of_the_run_is_not_taken_for_all_records(ttt, contents, folders):
-    name = f"{folders[0].card().key}/{archive.RECORDS_FILE}"
+    name = f"{folders[0].card().key}/{export_zip.RECORDS_FILE}"
     contents[name] = folders[0].chunk_path(0).read_bytes()
     write_zip(contents)
-    one_line(ttt("compare", FILE), archive.RECORDS_FILE, "checksum")
+    one_line(ttt("compare", FILE), export_zip.RECORDS_FILE, "checksum")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_name_that_is_there_twice_is_refused(ttt, contents):
 
 
 def test_a_missing_member_is_named(ttt, contents):
-    name = next(name for name in contents if name.endswith(archive.COST_FILE))
+    name = next(name for name in contents if name.endswith(export_zip.COST_FILE))
     del contents[name]
     write_zip(contents)
     one_line(ttt("compare", FILE), name, "missing")
@@ -227,12 +227,12 @@ def peak_of(call: Callable[[], object]) -> int:
 
 def test_a_file_that_inflates_beyond_the_bound_is_refused_unread(ttt, contents):
     name = next(name for name in contents if name.endswith("manifest.json"))
-    contents[name] = b" " * (archive.LARGEST_JSON + 1)
+    contents[name] = b" " * (export_zip.LARGEST_JSON + 1)
     write_zip(contents)
     del contents
     assert Path(FILE).stat().st_size < 100_000
     peak = peak_of(lambda: one_line(ttt("compare", FILE), name, "inflates to"))
-    assert peak < archive.LARGEST_JSON
+    assert peak < export_zip.LARGEST_JSON
 
 
 def test_a_size_that_is_understated_is_an_error_not_more_bytes(ttt, contents):
@@ -249,7 +249,7 @@ def test_a_size_that_is_understated_is_an_error_not_more_bytes(ttt, contents):
 
 def test_many_files_that_are_small_alone_are_refused(ttt, contents, monkeypatch):
     total = sum(map(len, contents.values()))
-    monkeypatch.setattr(archive, "LARGEST_INFLATED", total - 1)
+    monkeypatch.setattr(export_zip, "LARGEST_INFLATED", total - 1)
     one_line(ttt("compare", FILE), f"inflates to {total:,}")
 
 
@@ -279,20 +279,20 @@ def test_what_is_no_export_is_one_line(ttt, content: bytes):
 
 def test_records_of_more_rows_than_the_card_has_samples_are_not_read(ttt, contents, folders):
     key = folders[0].card().key
-    table = pq.read_table(io.BytesIO(contents[f"{key}/{archive.RECORDS_FILE}"]))
+    table = pq.read_table(io.BytesIO(contents[f"{key}/{export_zip.RECORDS_FILE}"]))
     packed = io.BytesIO()
     pq.write_table(table.take([0] * (N + 1)).replace_schema_metadata(table.schema.metadata), packed)
-    contents[f"{key}/{archive.RECORDS_FILE}"] = packed.getvalue()
+    contents[f"{key}/{export_zip.RECORDS_FILE}"] = packed.getvalue()
     write_zip(contents)
     one_line(ttt("compare", FILE), f"{N + 1} rows for {N} samples")
 
 
 def test_records_that_declare_too_many_values_are_not_read(ttt, contents, folders, monkeypatch):
     limit = 50_000
-    monkeypatch.setattr(archive, "LARGEST_RECORDS", limit)
+    monkeypatch.setattr(export_zip, "LARGEST_RECORDS", limit)
     assert ttt("compare", FILE)[0] == 0
     key = folders[0].card().key
-    table = pq.read_table(io.BytesIO(contents[f"{key}/{archive.RECORDS_FILE}"]))
+    table = pq.read_table(io.BytesIO(contents[f"{key}/{export_zip.RECORDS_FILE}"]))
     steps = pa.array([[1] * limit] * N, pa.list_(pa.int32()))
     place = table.schema.get_field_index("step_predictions")
     packed = io.BytesIO()
@@ -300,7 +300,7 @@ def test_records_that_declare_too_many_values_are_not_read(ttt, contents, folder
         place, table.schema.field(place), pa.array(steps, pa.list_(pa.int32()))
     )
     pq.write_table(grown, packed, compression="zstd")
-    contents[f"{key}/{archive.RECORDS_FILE}"] = packed.getvalue()
+    contents[f"{key}/{export_zip.RECORDS_FILE}"] = packed.getvalue()
     assert len(packed.getvalue()) < limit / 4
     write_zip(contents)
     one_line(ttt("compare", FILE), "too large")
@@ -316,7 +316,7 @@ def test_a_run_under_the_name_of_another_is_refused(ttt, contents, folders):
 def test_a_summary_that_was_sealed_anew_changes_no_number(ttt, contents, folders):
     sound = ttt("compare", FILE, "--format", "json")[1]
     key = folders[0].card().key
-    name = f"{key}/{archive.SUMMARY_FILE}"
+    name = f"{key}/{export_zip.SUMMARY_FILE}"
     summary = {**json.loads(contents[name]), "top1": 100.0}
     contents[name] = json.dumps(sealed(summary, key)).encode()
     write_zip(contents)

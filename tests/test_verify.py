@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests import test_online
+from tests.run_folders import PROTOCOL, write_run
 from tests.test_bad_input import one_line
 from ttt_bench.api.records import Records
 from ttt_bench.registry import registered
@@ -206,6 +207,12 @@ def test_other_versions_and_weights_are_said(verified, apm):
     assert code == 0
     assert "packages.torch is 1.0 in the run and" in err
     assert f"weights is {'0' * 60}... in the run and" in err
+
+
+@pytest.mark.parametrize("values", [{"limit": 0}, {"limit": -5}, {"seed": -1}])
+def test_a_card_that_no_run_has_is_refused(ttt, values: dict[str, int]):
+    write_run(Path("sent"), protocol={**PROTOCOL, **values})
+    one_line(ttt("verify", "sent"), "sent", "limit or a seed")
 
 
 @contextmanager

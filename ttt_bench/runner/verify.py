@@ -151,6 +151,9 @@ def _open(
     """
     worker, method = manifest["worker"], card.method
     root, weights = worker["data_root"], worker.get("weights")
+    limit, seed = card.protocol["limit"], card.protocol["seed"]
+    if seed < 0 or (limit is not None and limit < 1):
+        raise UserError(f"{files.path}: its card has a limit or a seed that no run can have")
     if subject.weights is not None or not isinstance(weights, str):
         weights = subject.weights
     config = RunConfig(
@@ -159,8 +162,8 @@ def _open(
         backbone=method["backbone"],
         weights=None if weights is None else Path(weights),
         data_root=subject.data_root or (None if root is None else Path(root)),
-        limit=card.protocol["limit"],
-        seed=card.protocol["seed"],
+        limit=limit,
+        seed=seed,
         settings=method["config"],
         device=subject.device,
         # Features that were kept may be what is wrong.

@@ -1,57 +1,44 @@
-"""Exported runs: finished runs in one zip file, which is read as their folders are.
-
-Nothing is unpacked to disk, and no name in the file is used as a path.
-"""
+"""Exported runs: finished runs in one zip file, which is read as their folders are."""
 
 import json
-import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
+from ttt_bench.runs import export_zip
 from ttt_bench.runs.arrow import from_table, to_table
 from ttt_bench.runs.card import Card, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
+from ttt_bench.runs.export_zip import (
+    ADVICE,
+    MOST_RUNS,
+    RECORDS_FILE,
+    opened_export,
+    read_member,
+    require_export,
+)
 from ttt_bench.runs.folder import COST_FILE, MANIFEST_FILE, SUMMARY_FILE, RunFolder
 from ttt_bench.toolkit.atomic import atomic_write
-from ttt_bench.toolkit.regular_files import require_regular
 
 SUFFIX = ".zip"
 # Between the file and the run in it, such as `results.zip!8f2c01d3aa`.
 SEPARATOR = "!"
-RECORDS_FILE = "records.parquet"
-FILES = (MANIFEST_FILE, COST_FILE, SUMMARY_FILE, RECORDS_FILE)
 # The seal of the records stands for all of them, in place of a chunk's number.
 ALL_CHUNKS = -1
 
-# A run's key, with a number behind it where two runs of one card are in the file.
-RUN_NAME = re.compile(r"[0-9a-f]{10}(-[1-9][0-9]{0,3})?")
-MEMBER_NAME = re.compile(rf"({RUN_NAME.pattern})/({'|'.join(map(re.escape, FILES))})")
-MOST_RUNS = 1000
-# Bytes of the whole file, and of what is in it once inflated.
-LARGEST_EXPORT = 2_000_000_000
-LARGEST_INFLATED = 4_000_000_000
-LARGEST_JSON = 16_000_000
-LARGEST_RECORDS = 1_000_000_000
-# The directory of a zip file: its end record without a comment, and the bytes of one entry.
-END_SIZE = 22
-LOCATOR_SIZE = 20
-LARGEST_ENTRY = 160
 # Columns whose values come again and again.
 REPEATED = ("group", "label", "prediction", "unadapted_prediction", "step_predictions.list.element")
 # The date of every file in an export, so that the same runs give the same bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
-ADVICE = "ask for the file again, or export the runs again"
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,11 @@ class ExportedRun:
         return self.file.with_name(f"{self.file.name}{SEPARATOR}{self.name}")
 
     def manifest(self) -> dict[str, Any]:
-        """Read the manifest; a UserError says that it is damaged or was edited."""
+        """Read the manifest.
+
+        Raises:
+            UserError: it is damaged or was edited.
+        """
         value = self._load(MANIFEST_FILE)
         # The card's own digests name the field that was edited.
         card = read_card(value, f"{self.path}/{MANIFEST_FILE}")
@@ -134,12 +125,9 @@ class ExportedRun:
             ) from error
 
     def _content(self, name: str) -> bytes:
-        with _opened(self.file) as archive:
+        with opened_export(self.file) as archive:
             try:
-                entry = archive.getinfo(f"{self.name}/{name}")
-                # Read without a bound, a file that understates its size is inflated whole.
-                with archive.open(entry) as member:
-                    return member.read(entry.file_size + 1)
+                return read_member(archive, f"{self.name}/{name}")
             except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, zlib.error) as error:
                 raise UserError(
                     f"{self.path}/{name} is damaged ({first_line(error)}); {ADVICE}"
@@ -168,7 +156,7 @@ def exported_runs(path: Path) -> list[ExportedRun]:
     """
     stem, separator, wanted = path.name.partition(f"{SUFFIX}{SEPARATOR}")
     file = path.with_name(f"{stem}{SUFFIX}") if separator else path
-    with _opened(file) as archive:
+    with opened_export(file) as archive:
         names = dict.fromkeys(name.partition("/")[0] for name in archive.namelist())
     if separator and wanted not in names:
         raise UserError(f"{file}: holds no run {wanted!r}; it holds {', '.join(names)}")
@@ -207,7 +195,7 @@ def write_export(
                     entry = zipfile.ZipInfo(f"{name}/{member}", DATE)
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(entry, content)
-            _require_export(archive.infolist())
+            require_export(archive.infolist())
     except (ValueError, zipfile.LargeZipFile) as error:
         raise UserError(
             f"{file}: would be too large to be read again ({first_line(error)}); export less"
@@ -270,78 +258,6 @@ def _bounded(content: bytes, samples: int) -> pq.ParquetFile:
     values = max((column.num_values for column in columns), default=0)
     size = sum(column.total_uncompressed_size for column in columns)
     # 4 bytes for a value, however well it is packed.
-    if max(4 * values, size) > LARGEST_RECORDS:
+    if max(4 * values, size) > export_zip.LARGEST_RECORDS:
         raise ValueError("the records are too large")
     return file
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an exported file whose directory was checked before anything in it is read.
-
-    Raises:
-        UserError: it is no export, or what it holds is too large.
-    """
-    require_regular(file, LARGEST_EXPORT)
-    try:
-        with file.open("rb") as content:
-            _require_small_directory(content)
-            with zipfile.ZipFile(content) as archive:
-                _require_export(archive.infolist())
-                yield archive
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"{file}: is not what `ttt-bench export` writes ({first_line(error)}); {ADVICE}"
-        ) from error
-
-
-def _require_small_directory(content: BinaryIO) -> None:
-    """Refuse a directory that would fill the memory when it is read.
-
-    Raises:
-        ValueError: it is too large, or no end of a zip file is where an export has it.
-    """
-    size = content.seek(0, 2)
-    content.seek(max(0, size - END_SIZE - LOCATOR_SIZE))
-    tail = content.read()
-    end = tail[-END_SIZE:]
-    if len(end) < END_SIZE or end[:4] != b"PK\5\6" or end[-2:] != b"\0\0":
-        raise ValueError("it does not end as a zip file")
-    # The locator of the 64-bit form, whose directory can have any size.
-    if tail[:4] == b"PK\6\7" and len(tail) == END_SIZE + LOCATOR_SIZE:
-        raise ValueError("it is a zip file of the 64-bit form")
-    if int.from_bytes(end[12:16], "little") > MOST_RUNS * len(FILES) * LARGEST_ENTRY:
-        raise ValueError("it holds too many files")
-    content.seek(0)
-
-
-def _require_export(entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Refuse a directory that lists anything but the files of runs, once each and bounded.
-
-    Raises:
-        ValueError: it does; the message says what.
-    """
-    files: dict[str, set[str]] = {}
-    inflated = 0
-    for entry in entries:
-        # A name is cut at its first NUL; the original one is what has to fit.
-        match = MEMBER_NAME.fullmatch(entry.orig_filename)
-        if match is None or entry.filename != entry.orig_filename:
-            raise ValueError(f"unknown file {entry.orig_filename[:80]!r}")
-        run, name = match.group(1), match.group(3)
-        if name in files.setdefault(run, set()):
-            raise ValueError(f"{entry.filename} is in it twice")
-        files[run].add(name)
-        if entry.flag_bits & 1 or entry.compress_type not in (0, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{entry.filename} is packed in another way")
-        largest = LARGEST_RECORDS if name == RECORDS_FILE else LARGEST_JSON
-        if entry.file_size > largest:
-            raise ValueError(f"{entry.filename} inflates to {entry.file_size:,} bytes")
-        inflated += entry.file_size
-    if not files:
-        raise ValueError("it holds no run")
-    if inflated > LARGEST_INFLATED:
-        raise ValueError(f"it inflates to {inflated:,} bytes")
-    for run, names in files.items():
-        if missing := sorted({*FILES} - names):
-            raise ValueError(f"{run}/{missing[0]} is missing")
