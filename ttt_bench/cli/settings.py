@@ -47,7 +47,11 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 def read_yaml(text: str) -> Any:
     """Read YAML, and nothing in it that runs code."""
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
