@@ -230,4 +230,9 @@ def test_unreadable_image(ttt, tmp_path: Path):
     whole = (tmp_path / "photos" / "dog" / "1.png").read_bytes()
     (tmp_path / "photos" / "dog" / "2.png").write_bytes(whole[:60])
     folder = ("--dataset", "imagefolder:photos", "--backbone", "tiny-clip")
-    one_line(ttt(*RUN, *ZERO_SHOT, *folder), "2.png", "not a readable image")
+    code, out, err = ttt(*RUN, *ZERO_SHOT, *folder)
+    assert (code, out) == (2, "")
+    named, last = err.splitlines()[-2:]
+    assert "2.png" in named
+    assert "not a readable image" in named
+    assert "1 images cannot be read" in last

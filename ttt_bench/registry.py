@@ -172,15 +172,15 @@ class Registry:
 
     def _implementations(self, hook: str, plugin: str) -> list[Callable[[], Any]]:
         """Return a plugin's implementations of a hook that registers something."""
-        found = []
+        functions = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             if implementation.plugin_name == plugin:
                 options = ("tryfirst", "trylast", "wrapper", "hookwrapper")
                 used = [name for name in options if getattr(implementation, name)]
                 if used:
                     raise ValueError(f"{hook} takes no {used[0]}; write @hookimpl alone")
-                found.append(implementation.function)
-        return found
+                functions.append(implementation.function)
+        return functions
 
     def call(self, hook: str, **arguments: Any) -> None:
         """Call a hook in every plugin that has it; one that raises is named, and stops no other.

@@ -131,7 +131,7 @@ class Counter:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers."""
+    """Return the bytes of a model's parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
 
 

@@ -84,10 +84,10 @@ def method_errors(what: str, package: str) -> Iterator[None]:
 
 def own_frame(error: BaseException, package: str) -> str:
     """Return `file:line` of the deepest frame of a package in a traceback, "" for none."""
-    found, trace = "", error.__traceback__
+    deepest, trace = "", error.__traceback__
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] == package:
-            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            deepest = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return found
+    return deepest

@@ -1,10 +1,10 @@
-"""Image features of frozen backbones on disk, shared by the methods and runs that want the same.
+"""FeatureCache: image features of frozen backbones on disk, shared by methods and runs.
 
 Every key (a backbone with its weights and transform, a dataset, what computes) has an SQLite file
 of its own. SQLite makes several processes safe; its plain rollback journal, one connection for
 each call and no syncing leave no second file behind, no connection open over a fork, and work on
-the network file systems that homes are often on. What a crash damages is found out by the entries'
-own hashes and computed again: this is a cache.
+the network file systems that homes are often on. Entries that a crash has damaged do not fit their
+hashes and are computed again.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class FeatureCache:
         self.bound = bound
 
     def read(self, names: Sequence[str]) -> dict[str, Feature]:
-        """Those of the named features that are there and undamaged."""
+        """Return those of the named features that are kept and undamaged."""
 
         def select(database: sqlite3.Connection) -> dict[str, Feature]:
             os.utime(self.path)
@@ -162,7 +162,7 @@ def cache_folder() -> Path:
 
 
 def image_name(image: Image.Image) -> str:
-    """A hash of an image's pixels: what was drawn on, cut or edited is another image."""
+    """Return a hash of an image's pixels; an edited image has another one."""
     header = f"{image.mode}\0{image.size}\0".encode()
     return hashlib.blake2b(header + image.tobytes(), digest_size=16).hexdigest()
 

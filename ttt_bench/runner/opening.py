@@ -198,9 +198,9 @@ def open_run(
     )
     folder = RunFolder(_folder_path(config, card))
     continues = continuation(folder, card, code, config)
-    found = _found_chunks(folder, card, plan, dataset) if continues.chunks_count else {}
-    missing = [chunk for chunk in plan.chunks if chunk.number not in found]
-    continues.require_same_engine(folder, bool(missing and found))
+    saved = _sound_chunks(folder, card, plan, dataset) if continues.chunks_count else frozenset()
+    missing = [chunk for chunk in plan.chunks if chunk.number not in saved]
+    continues.require_same_engine(folder, bool(missing and saved))
     counted = continues.chunks_count and has_costs(folder, card)
     worker = None if counted and not missing else MethodWorker(worker_spec, dataset, backbone)
     n = len(plan.indices)
@@ -242,19 +242,19 @@ def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:
     return {part: code_files(spec) for part, spec in specs.items() if not spec.code.startswith(own)}
 
 
-def _found_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> frozenset[int]:
+def _sound_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> frozenset[int]:
     """Return the numbers of the chunks whose file is sound; a damaged one is done again."""
-    found = set()
+    sound: set[int] = set()
     for chunk in plan.chunks:
         if not folder.chunk_path(chunk.number).exists():
             continue
         try:
             ids = [dataset.sample_id(index) for index in chunk.indices]
             folder.read_chunk(chunk.number, card.key, ids)
-            found.add(chunk.number)
+            sound.add(chunk.number)
         except UserError as error:
             print(f"{str(error).rpartition(';')[0]}; it is done again", file=sys.stderr)
-    return frozenset(found)
+    return frozenset(sound)
 
 
 def has_costs(folder: RunFolder, card: Card) -> bool:

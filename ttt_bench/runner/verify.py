@@ -129,16 +129,16 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
             )
         indices = [by_id[name] for name in drawn.sample_id]
         environment = list(_environment(manifest, opened))
-        found = [*_card_differences(manifest, card, opened), *environment]
-        found += _image_differences(drawn, opened, indices)
-        for line in found:
+        deviations = [*_card_differences(manifest, card, opened), *environment]
+        deviations += _image_differences(drawn, opened, indices)
+        for line in deviations:
             print(f"{files.path}: {line}", file=sys.stderr, flush=True)
         here = _run_again(opened, indices)
     checks = tuple(
         check_sample(drawn.in_order_of([name]), here.in_order_of([name]), not environment)
         for name in drawn.sample_id
     )
-    return Verification(str(files.path), card.key, tuple(found), checks)
+    return Verification(str(files.path), card.key, tuple(deviations), checks)
 
 
 def _open(

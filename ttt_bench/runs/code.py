@@ -69,26 +69,26 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def _package_digests(package: str) -> dict[str, str]:
     try:
-        found = util.find_spec(package)
+        module = util.find_spec(package)
     # A module that was made by hand has no spec.
     except (ImportError, ValueError):
-        found = None
-    if found is None:
+        module = None
+    if module is None:
         return {}
-    if found.submodule_search_locations:
+    if module.submodule_search_locations:
         files: dict[str, str] = {}
-        for folder in found.submodule_search_locations:
+        for folder in module.submodule_search_locations:
             files |= {f"{package}/{n}": digest for n, digest in _digests(Path(folder)).items()}
         return files
-    origin = Path(found.origin or "")
+    origin = Path(module.origin or "")
     return {origin.name: _file_digest(origin)} if origin.is_file() else {}
 
 
-def _digests(place: Path) -> dict[str, str]:
-    if place.is_file() or place.with_suffix(".py").is_file():
-        file = place if place.is_file() else place.with_suffix(".py")
+def _digests(room: Path) -> dict[str, str]:
+    if room.is_file() or room.with_suffix(".py").is_file():
+        file = room if room.is_file() else room.with_suffix(".py")
         return {file.name: _file_digest(file)}
-    return {path.relative_to(place).as_posix(): _file_digest(path) for path in _files(place)}
+    return {path.relative_to(room).as_posix(): _file_digest(path) for path in _files(room)}
 
 
 def _files(folder: Path) -> Iterator[Path]:
