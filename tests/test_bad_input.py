@@ -235,4 +235,4 @@ def test_unreadable_image(ttt, tmp_path: Path):
     named, last = err.splitlines()[-2:]
     assert "2.png" in named
     assert "not a readable image" in named
-    assert "1 images cannot be read" in last
+    assert "1 image cannot be read" in last

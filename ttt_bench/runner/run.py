@@ -55,8 +55,10 @@ class UnreadableImagesError(UserError):
     """
 
     def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        several = len(problems) > 1
+        images, them = ("images", "them") if several else ("image", "it")
         super().__init__(
-            f"{len(problems)} images cannot be read; repair them, or finish without them by "
+            f"{len(problems)} {images} cannot be read; repair {them}, or finish without {them} by "
             "--skip-unreadable: the same command continues"
         )
         self.problems = tuple(problems)
