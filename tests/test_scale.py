@@ -132,7 +132,8 @@ def test_what_a_worker_says_is_one_line(ttt, tmp_path: Path):
     photos = ("run", "-d", "imagefolder:photos", "-b", "tiny-clip", "-m", "clip-zero-shot")
     code, _, err = ttt(*photos, "--workers", "2")
     assert code == 2
-    assert "19.png" in err.splitlines()[-1]
+    assert "19.png" in err.splitlines()[-2]
+    assert "--skip-unreadable" in err.splitlines()[-1]
     assert "Traceback" not in err
 
 

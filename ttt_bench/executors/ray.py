@@ -93,14 +93,14 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, address: str, workers: int | None) -> bool:
     """Join a cluster, or start one on this machine; return whether there was none before."""
+    if address:
+        _require_listening(address)
     if ray.is_initialized():
         return False
     # A benchmark sends nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Hide no GPUs from this process, which holds none of Ray's.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address:
-        _require_listening(address)
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers}
     try:
         ray.init(

@@ -42,6 +42,7 @@ def interruptible() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         sys.unraisablehook = hook
+        _interrupted.clear()
 
 
 def _is_interrupt(error: Any) -> bool:
