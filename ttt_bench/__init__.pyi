@@ -45,6 +45,7 @@ from .api.reference import Publication as Publication
 from .api.reference import Row as Row
 from .api.reference import Table as Table
 from .api.reference import read_table as read_table
+from .api.regular_files import require_regular as require_regular
 from .api.sample import Prediction as Prediction
 from .api.sample import Sample as Sample
 from .api.sample import SampleRNG as SampleRNG
@@ -77,7 +78,6 @@ from .toolkit.checkpoints import save_checkpoint as save_checkpoint
 from .toolkit.losses import entropy as entropy
 from .toolkit.losses import marginal_entropy as marginal_entropy
 from .toolkit.losses import select_confident as select_confident
-from .toolkit.regular_files import require_regular as require_regular
 from .toolkit.seeded import GlobalGenerator as GlobalGenerator
 from .toolkit.seeded import seeded as seeded
 from .toolkit.training_folder import TrainingFolder as TrainingFolder

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing_extensions import override
 
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.api.specs import DatasetSpec
 
 
@@ -158,7 +158,7 @@ def open_image(path: Path) -> Image.Image:
             pixels (which is seen before any is decoded), or pixels without a known range; the
             message names the file.
     """
-    _require_regular(path)
+    require_regular(path, MOST_BYTES)
     try:
         # A photograph with a damaged EXIF block or an odd palette is decoded all the same.
         with warnings.catch_warnings():
@@ -180,21 +180,6 @@ def open_image(path: Path) -> Image.Image:
         raise UserError(
             f"{path}: not a readable image ({first_line(error)}); replace or remove it"
         ) from error
-
-
-def _require_regular(path: Path) -> None:
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "there is no such file" if missing else first_line(error)
-        raise UserError(
-            f"{path}: {reason}; check the path, or whether the dataset is complete"
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: no regular file; replace or remove it")
-    if status.st_size > MOST_BYTES:
-        raise UserError(f"{path}: larger than {MOST_BYTES} bytes; scale it down or remove it")
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -10,8 +10,8 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.toolkit.checkpoints import LARGEST_CHECKPOINT, read_checkpoint
-from ttt_bench.toolkit.regular_files import require_regular
 
 SAFETENSORS = ".safetensors"
 # Names under which training scripts save a state dict, in the order in which one is taken.

@@ -14,9 +14,9 @@ from typing_extensions import override
 from ttt_bench.api.dataset import Entry
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import OnDisk, find_folder
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.facts import cifar as facts
-from ttt_bench.toolkit.regular_files import require_regular
 
 # Images in each of CIFAR-10's six files, and of each severity in CIFAR-10-C's.
 BATCH = 10_000

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing_extensions import override
 
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.datasets.facts import fine_grained as facts
 from ttt_bench.datasets.image_files import LARGEST_LIST
 from ttt_bench.datasets.published_split import PublishedSplit, Row, Split, ZhouSplit
-from ttt_bench.toolkit.regular_files import require_regular
 
 
 class Flowers102(ZhouSplit):

@@ -10,9 +10,9 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Dataset, Entry, is_text
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
 from ttt_bench.datasets.image_files import LARGEST_LIST, is_image
-from ttt_bench.toolkit.regular_files import require_regular
 
 NAMES_FILE = "classnames.txt"
 

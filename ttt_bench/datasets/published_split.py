@@ -20,10 +20,10 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry, is_text
 from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.on_disk import OnDisk, find_folder, open_image
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.datasets.facts.fine_grained import INSTRUCTIONS
 from ttt_bench.datasets.facts.rows import SplitSpec
 from ttt_bench.datasets.image_files import LARGEST_LIST
-from ttt_bench.toolkit.regular_files import require_regular
 
 Row = tuple[str, int]
 ALL = "all classes"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
@@ -49,10 +50,8 @@ def adopted_chunks(
 
 
 def _row(part: Records, row: int) -> Records:
-    single = part.in_order_of([part.sample_id[row]])
     # The time of a chunk is shared out evenly among its samples.
-    object.__setattr__(single, "seconds", part.seconds / len(part))
-    return single
+    return replace(part.in_order_of([part.sample_id[row]]), seconds=part.seconds / len(part))
 
 
 def _digest(dataset: Dataset, index: int) -> str:

@@ -151,8 +151,3 @@ def _siblings(path: Path, method: str) -> Iterator[Path]:
         for sibling in sorted(path.parent.iterdir()):
             if sibling.name.startswith(method) and (sibling / UNREADABLE_FILE).exists():
                 yield sibling
-
-
-def harness(version: str) -> dict[str, str]:
-    """Return what the manifest records of ttt-bench itself."""
-    return {"version": version, "code": engine_digest()}

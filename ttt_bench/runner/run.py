@@ -1,13 +1,11 @@
 """The runs of a command: opened, executed, and one that fails stops no other."""
 
-import copy
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from ttt_bench.metrics.summary import summarize
 from ttt_bench.registry import registry
 from ttt_bench.runner.adopting import adopted_chunks
 from ttt_bench.runner.config import RunConfig
-from ttt_bench.runner.continuing import harness
 from ttt_bench.runner.opening import (
     LoadedBackbones,
     LoadingError,
@@ -27,6 +24,7 @@ from ttt_bench.runner.opening import (
     open_run,
     validate,
 )
+from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.folder import COST_FILE, SUMMARY_FILE, UNREADABLE_FILE
 from ttt_bench.toolkit.interrupt import check_interrupted
@@ -174,7 +172,7 @@ def execute(opened: OpenRun) -> dict[str, Any]:
                 raise UnreadableImagesError(sorted(unreadable))
     summary = summarize(opened.card, folder.read_records(), folder.read_json(COST_FILE, key))
     folder.write_json(SUMMARY_FILE, summary, key)
-    plugins.call("ttt_bench_run_finished", run=run, summary=copy.deepcopy(summary))
+    plugins.call("ttt_bench_run_finished", run=run, summary=summary)
     return {**summary, "path": str(folder.path)}
 
 
@@ -192,7 +190,7 @@ def _begin(opened: OpenRun) -> None:
             "worker": {k: str(v) if isinstance(v, Path) else v for k, v in spec.items()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": describe(opened.worker_spec.device),
-            "harness": harness(metadata.version("ttt-bench")),
+            "harness": harness(),
             "code_files": opened.code,
         },
         replace=lost,

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +17,13 @@ from ttt_bench.features.cache import image_name
 from ttt_bench.features.loader import open_entry
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
-from ttt_bench.runner.continuing import changed_code, harness
+from ttt_bench.runner.continuing import changed_code
 from ttt_bench.runner.opening import OpenRun, open_run
 from ttt_bench.runner.sample_check import SampleCheck, check_sample
 from ttt_bench.runs.archive import RunFiles
 from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.card import PARTS, Card, differences, samples_digest
+from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.schema import MANIFEST, require_shape
 
@@ -208,7 +208,7 @@ def _card_differences(manifest: Mapping[str, Any], card: Card, opened: OpenRun) 
     if code:
         changed = changed_code(manifest, opened.code)
         yield f"the plugins' code differs here{f' (changed: {changed})' if changed else ''}"
-    before, now = manifest["harness"], harness(metadata.version("ttt-bench"))
+    before, now = manifest["harness"], harness()
     if before["code"] != now["code"]:
         yield (
             f"ttt-bench's own code differs here (version {_short(before['version'])} in the run, "

@@ -8,7 +8,7 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ def engine_digest() -> str:
     for room in ENGINE_ROOMS:
         files |= {f"{room}/{name}": digest for name, digest in _digests(PACKAGE / room).items()}
     return combined(files)
+
+
+def harness() -> dict[str, str]:
+    """Return the version and the digest of ttt-bench itself, as manifests record them."""
+    return {"version": metadata.version("ttt-bench"), "code": engine_digest()}
 
 
 def combined(files: Mapping[str, str]) -> str:

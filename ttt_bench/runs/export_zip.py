@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.runs.folder import COST_FILE, MANIFEST_FILE, SUMMARY_FILE
-from ttt_bench.toolkit.regular_files import require_regular
 
 RECORDS_FILE = "records.parquet"
 FILES = (MANIFEST_FILE, COST_FILE, SUMMARY_FILE, RECORDS_FILE)

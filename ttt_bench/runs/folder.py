@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.runs.arrow import from_table, joined, read_table, to_table
 from ttt_bench.runs.card import Card, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.toolkit.atomic import atomic_write
-from ttt_bench.toolkit.regular_files import require_regular
 
 DEFAULT_OUTPUT = Path("ttt-bench-runs")
 MANIFEST_FILE = "manifest.json"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.toolkit.atomic import atomic_write
-from ttt_bench.toolkit.regular_files import require_regular
 
 # The largest published image models take 20 GB.
 LARGEST_CHECKPOINT = 64 << 30

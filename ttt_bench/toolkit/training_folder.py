@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from ttt_bench.api.errors import UserError, first_line
+from ttt_bench.api.regular_files import require_regular
 from ttt_bench.toolkit.atomic import atomic_write
 from ttt_bench.toolkit.checkpoints import LARGEST_CHECKPOINT, save_checkpoint
-from ttt_bench.toolkit.regular_files import require_regular
 
 LARGEST_OPTIONS = 1 << 20
 
