@@ -137,7 +137,7 @@ def check_tpt(file: Arrays) -> Pairs:
 def check_ttt_mae(file: Arrays) -> Pairs:
     """TTT-MAE by SGD and by AdamW, on the file's own tiny model and masks."""
     from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, head
-    from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAEConfig, make_optimizer, tune
+    from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAEConfig, make_optimizer, tune, working_copy
 
     state = {name[6:]: torch.from_numpy(v) for name, v in file.items() if name.startswith("model/")}
     # Shapes do not tell the number of attention heads; the description of the file does.
@@ -149,10 +149,11 @@ def check_ttt_mae(file: Arrays) -> Pairs:
     image = torch.from_numpy(file["image"]).reshape(1, 3, side, side)
     masks = torch.from_numpy(file["mask_noise"])
     pairs: Pairs = {}
-    for case, optimizer in (("sgd", "sgd"), ("adam_w", "adamw")):
+    for case, name in (("sgd", "sgd"), ("adam_w", "adamw")):
         if f"{case}/lr" in file:
-            config = TTTMAEConfig(optimizer=optimizer, lr=float(file[f"{case}/lr"]))
-            losses, logits = tune(model, classifier, image, masks, make_optimizer(config))
+            config = TTTMAEConfig(optimizer=name, lr=float(file[f"{case}/lr"]))
+            learner, optimizer = working_copy(model), make_optimizer(config)
+            losses, logits = tune(learner, classifier, image, masks, optimizer)
             pairs[f"{case}/losses"] = (losses.numpy(), file[f"{case}/losses"])
             expected = file[f"{case}/logits"]
             pairs[f"{case}/logits"] = (logits.numpy().reshape(expected.shape), expected)

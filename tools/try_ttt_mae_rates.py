@@ -20,7 +20,13 @@ from PIL import Image
 from train_tiny_mae import FILES
 from ttt_bench_ttt_mae.checkpoints import autoencoder, head, read
 from ttt_bench_ttt_mae.files import EMBEDDED
-from ttt_bench_ttt_mae.methods.ttt_mae import TTTMAEConfig, make_optimizer, tune
+from ttt_bench_ttt_mae.methods.ttt_mae import (
+    TTTMAEConfig,
+    make_optimizer,
+    put_back,
+    tune,
+    working_copy,
+)
 from ttt_bench_ttt_mae.transform import to_pixels
 
 COPIES = (32,)
@@ -38,6 +44,7 @@ def main() -> None:
     chosen = np.random.default_rng(0).permutation(len(held_out.labels))[: args.images]
     model = autoencoder(read(EMBEDDED / FILES["pretrain"]))
     classifier = head(read(EMBEDDED / FILES["vit-probe"]), model)
+    working = working_copy(model)
     corrupted = [
         corrupt_all(held_out.images[chosen], name, chosen, severity=3)
         for name in get_corruption_names("validation")
@@ -50,7 +57,8 @@ def main() -> None:
         for number, image in enumerate(images):
             draws = torch.Generator().manual_seed(number)
             noises = (torch.rand(copies, 64, generator=draws) for _ in range(config.steps))
-            loss, logits = tune(model, classifier, image, noises, make_optimizer(config))
+            with put_back(working, model):
+                loss, logits = tune(working, classifier, image, noises, make_optimizer(config))
             predicted.append(logits.argmax(1).numpy())
             losses.append(loss.numpy())
         right = 100 * (np.array(predicted) == labels[:, None]).mean(0)

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from torch import nn
 from ttt_bench_ttt_mae import files
 from ttt_bench_ttt_mae.checkpoints import Checkpoint, autoencoder, encoder_of, head, read, save
 from ttt_bench_ttt_mae.head_adapter import classify
-from ttt_bench_ttt_mae.methods.ttt_mae import trainable, tune
+from ttt_bench_ttt_mae.methods.ttt_mae import (
+    TTTMAEConfig,
+    make_optimizer,
+    put_back,
+    trainable,
+    tune,
+    working_copy,
+)
 from ttt_bench_ttt_mae.model import LinearHead, MAENetwork, Sizes, Tower, ViTHead
 from ttt_bench_ttt_mae.recipes import SIZES
 
@@ -80,20 +88,20 @@ def test_hidden_pixels_reach_the_loss_as_targets_only(model, image):
     torch.testing.assert_close(model.reconstruction_loss(image, noise), expected)
 
 
+def changed_entries(model: MAENetwork, before: dict[str, torch.Tensor]) -> set[str]:
+    """Return the names of a model's entries that are not as they were."""
+    return {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+
+
 def test_tuning_changes_a_copy_of_encoder_and_mask_token_alone(model, vit_head, image):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    names: list[str] = []
-
-    def watch(parameters):
-        own = dict(model.named_parameters())
-        shapes = [p.shape for p in parameters]
-        names.extend(name for name in trainable(model) if own[name].shape in shapes)
-        return SGD(parameters)
-
-    losses, logits = tune(model, vit_head, image, masks(8, 3), watch)
-    assert {"cls_token", "mask_token", "patch_embed.proj.weight", "norm.bias"} <= set(names)
-    assert not [n for n in names if n.startswith("decoder") or n == "pos_embed"]
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    working = working_copy(model)
+    losses, logits = tune(working, vit_head, image, masks(8, 3), SGD)
+    changed = changed_entries(working, before)
+    assert changed == set(trainable(model))
+    assert {"cls_token", "mask_token", "patch_embed.proj.weight", "norm.bias"} <= changed
+    assert not [n for n in changed if n.startswith("decoder") or n == "pos_embed"]
+    assert not changed_entries(model, before)
     assert not any(p.requires_grad for p in model.parameters())
     assert losses.shape == (3,)
     assert logits.shape == (4, 10)
@@ -101,8 +109,43 @@ def test_tuning_changes_a_copy_of_encoder_and_mask_token_alone(model, vit_head, 
     assert not torch.equal(logits[-1], logits[0])
 
 
+class BrokenError(Exception):
+    """Stands for anything that ends a sample early."""
+
+
+def masks_that_break() -> Iterator[torch.Tensor]:
+    yield from masks(8, 2)
+    raise BrokenError
+
+
+def test_a_working_copy_is_put_back_after_an_image_and_after_an_error(model, vit_head, image):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    working = working_copy(model)
+    with put_back(working, model):
+        tune(working, vit_head, image, masks(8, 2), SGD)
+        assert changed_entries(working, before)
+    assert not changed_entries(working, before)
+    with pytest.raises(BrokenError), put_back(working, model):
+        tune(working, vit_head, image, masks_that_break(), SGD)
+    assert not changed_entries(working, before)
+    assert all(p.grad is None for p in working.parameters())
+
+
+def test_a_single_step_is_the_same_with_and_without_momentum(model, vit_head, image):
+    """Its optimizer keeps no momentum, and the update is the first of many all the same."""
+    single, many = (make_optimizer(TTTMAEConfig(steps=steps)) for steps in (1, 20))
+    assert single([torch.zeros(1)]).defaults["momentum"] == 0
+    assert many([torch.zeros(1)]).defaults["momentum"] == 0.9
+    noises = masks(8, 1)
+    one, first = (
+        tune(working_copy(model), vit_head, image, noises, make)[1] for make in (single, many)
+    )
+    assert torch.equal(one, first)
+
+
 def test_reconstruction_improves_on_its_own_image(model, vit_head, image):
-    losses, _ = tune(model, vit_head, image, masks(64, 20), partial(torch.optim.AdamW, lr=1e-3))
+    adam_w = partial(torch.optim.AdamW, lr=1e-3)
+    losses, _ = tune(working_copy(model), vit_head, image, masks(64, 20), adam_w)
     assert losses[-3:].mean() < losses[:3].mean()
 
 

@@ -10,6 +10,7 @@ Kind: sample. Encoder and mask token learn, decoder and head stay; every image s
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench import Prediction, Sample, SampleRNG
+from ttt_bench import Prediction, Sample, SampleRNG, Task
 from ttt_bench_ttt_mae.head_adapter import FrozenBackboneAdapter, HeadConfig, classify
 from ttt_bench_ttt_mae.model import MASK_RATIO, Head, MAENetwork
 
@@ -43,7 +44,9 @@ def make_optimizer(config: TTTMAEConfig) -> MakeOptimizer:
     """Return the function that makes the configured optimizer for an image's parameters."""
     if config.optimizer == "adamw":
         return partial(torch.optim.AdamW, lr=config.lr, betas=(0.9, 0.95))
-    return partial(torch.optim.SGD, lr=config.lr, momentum=config.momentum)
+    # The first step is the same with any momentum, and a single one needs no memory for it.
+    momentum = config.momentum if config.steps > 1 else 0.0
+    return partial(torch.optim.SGD, lr=config.lr, momentum=momentum)
 
 
 def trainable(model: MAENetwork) -> dict[str, nn.Parameter]:
@@ -53,6 +56,32 @@ def trainable(model: MAENetwork) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if not name.startswith("decoder_") and name != "pos_embed"
     }
+
+
+def working_copy(model: MAENetwork) -> MAENetwork:
+    """Return a copy of a model whose encoder and mask token ask for gradients."""
+    copied = copy.deepcopy(model).requires_grad_(False)
+    for parameter in trainable(copied).values():
+        parameter.requires_grad_()
+    return copied
+
+
+@contextmanager
+def put_back(working: MAENetwork, original: MAENetwork) -> Iterator[None]:
+    """Undo at the end of a `with` block what a working copy has learned inside it.
+
+    Args:
+        working: the copy.
+        original: the model it was copied from.
+    """
+    try:
+        yield
+    finally:
+        pairs = zip(trainable(working).values(), trainable(original).values(), strict=True)
+        with torch.no_grad():
+            for learned, start in pairs:
+                learned.copy_(start)
+                learned.grad = None
 
 
 def tune(
@@ -65,10 +94,8 @@ def tune(
 ) -> tuple[Float[Tensor, " steps"], Float[Tensor, "steps_and_one outputs"]]:
     """Reconstruct one image from its masked copies, and classify it after every step.
 
-    A copy of the model learns; the given model and head stay as they are.
-
     Args:
-        model: the autoencoder to start from.
+        model: a working copy of the autoencoder, which is trained in place.
         head: the head on its tokens.
         image: the image.
         noises: for every step the uniform noise that decides which patches each copy hides.
@@ -78,9 +105,7 @@ def tune(
     Returns:
         The loss of every step, and the head's outputs before the first step and after each.
     """
-    model = copy.deepcopy(model).requires_grad_(False)
-    parameters = [parameter.requires_grad_() for parameter in trainable(model).values()]
-    optimizer = make_optimizer(parameters)
+    optimizer = make_optimizer(list(trainable(model).values()))
     losses, trajectory = [], [classify(model, head, image)]
     for noise in noises:
         loss = model.reconstruction_loss(image, noise, mask_ratio)
@@ -93,18 +118,27 @@ def tune(
 
 
 class TTTMAE(FrozenBackboneAdapter[TTTMAEConfig]):
-    """`ttt-mae`: test-time training by reconstruction, from the trained probe."""
+    """`ttt-mae`: test-time training by reconstruction, from the trained probe.
+
+    Attributes:
+        working: the copy of the autoencoder that learns; equal to it between images.
+    """
 
     Config = TTTMAEConfig
 
     @override
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.working = working_copy(self.model)
+
+    @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
-        config, predictions = self.config, []
-        optimizer = make_optimizer(config)
+        predictions, ratio = [], self.config.mask_ratio
+        make = make_optimizer(self.config)
         for image, rng in zip(self.task.pixels(samples), rngs, strict=True):
-            _, outputs = tune(
-                self.model, self.head, image[None], self.draw(rng), optimizer, config.mask_ratio
-            )
+            with put_back(self.working, self.model):
+                noises = self.draw(rng)
+                _, outputs = tune(self.working, self.head, image[None], noises, make, ratio)
             scores = outputs[:, self.outputs]  # (steps + 1, classes)
             predictions.append(Prediction(scores[-1], scores[1:], unadapted_logits=scores[0]))
         return predictions
