@@ -19,10 +19,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ttt_bench_apm.goldens.apm_ttt import stacked
 from ttt_bench_apm.methods.apm import training_steps
 from ttt_bench_apm.methods.apm_network import Network, Sizes
 
-from tests.oracles.apm import PlainAPM, stacked, train_step
+from tests.oracles.apm import PlainAPM, train_step
 
 RELEASED = Sizes(grid=32, patch=14, widths=(4096, 2048, 1024), features=768, heads=8)
 TINY = Sizes(grid=8, patch=4, widths=(128, 128, 64), features=128, heads=8)

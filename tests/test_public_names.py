@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import ttt_bench
+from tests import golden_check
 from ttt_bench.cli import Commands
 from ttt_bench.registry import registry
 
@@ -105,6 +107,14 @@ def test_a_published_table_stands_beside_a_measured_row(lab: ModuleType, ttt):
     published = json.loads(out)["rows"][0]["reference"]
     assert (published["published"], published["measured"]) == (90, 100)
     assert published["same_protocol"]
+
+
+def test_a_golden_of_a_plugin_is_recognised_and_compared(lab: ModuleType, tmp_path: Path):
+    scores = np.ones(3, np.float32)
+    np.savez(tmp_path / "scores.npz", lab_scores=scores, sharpened=2 * scores)
+    printed = golden_check.compare(tmp_path / "scores.npz")
+    assert (printed["kind"], printed["max_abs_diff"]) == ("lab-numbers", {"scores": 0})
+    assert registry().goldens["lab-numbers"].spec.path == THIRD_PARTY / "lab.npz"
 
 
 def test_an_executor_and_a_tracker_of_a_plugin(lab: ModuleType, ttt, tmp_path: Path):

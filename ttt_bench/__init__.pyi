@@ -57,6 +57,7 @@ from .api.specs import BackboneFamily as BackboneFamily
 from .api.specs import BackboneSpec as BackboneSpec
 from .api.specs import DatasetSpec as DatasetSpec
 from .api.specs import ExecutorSpec as ExecutorSpec
+from .api.specs import GoldenSpec as GoldenSpec
 from .api.specs import MetricSpec as MetricSpec
 from .api.specs import ReferenceSpec as ReferenceSpec
 from .api.task import Task as Task

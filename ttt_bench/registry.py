@@ -20,6 +20,7 @@ from ttt_bench.api.specs import (
     BackboneSpec,
     DatasetSpec,
     ExecutorSpec,
+    GoldenSpec,
     MetricSpec,
     ReferenceSpec,
     Spec,
@@ -137,6 +138,7 @@ class Registry:
     executors: Catalog[ExecutorSpec] = field(
         default_factory=lambda: Catalog("executor", ExecutorSpec)
     )
+    goldens: Catalog[GoldenSpec] = field(default_factory=lambda: Catalog("golden", GoldenSpec))
     failed_hooks: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def __post_init__(self) -> None:
@@ -249,6 +251,7 @@ def registered(
     metrics: Sequence[MetricSpec] = (),
     references: Sequence[ReferenceSpec] = (),
     executors: Sequence[ExecutorSpec] = (),
+    goldens: Sequence[GoldenSpec] = (),
     plugins: Sequence[object] = (),
     name: str = "registered",
 ) -> Iterator[None]:
@@ -264,6 +267,7 @@ def registered(
         metrics: metrics.
         references: published tables.
         executors: executors.
+        goldens: numbers of original releases.
         plugins: objects or modules with methods or functions marked by `hookimpl`, such as a
             tracker or something that adds commands.
         name: the name of the plugin that seems to bring all of it.
@@ -284,6 +288,7 @@ def registered(
         "metrics": metrics,
         "references": references,
         "executors": executors,
+        "goldens": goldens,
     }
     for kind, specs in brought.items():
         setattr(module, f"ttt_bench_{kind}", hookspecs.hookimpl(lambda specs=specs: specs))

@@ -96,37 +96,3 @@ def train_step(network: PlainAPM, optimizer: torch.optim.Optimizer, image: Tenso
     loss.backward()
     optimizer.step()
     return loss.item()
-
-
-def stacked(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return released parameters as the folded network's, with a stack dimension of 1."""
-    d = (parameters["fc1.weight"].shape[1]) // 2
-    fc1 = parameters["fc1.weight"]
-    weights = {
-        "trigger": parameters["conv1.weight"].flatten(),
-        "trigger_bias": parameters["conv1.bias"],
-        "fc1_trigger": fc1[:, :d],
-        "fc1_column": fc1[:, d : d + d // 2],
-        "fc1_row": fc1[:, d + d // 2 :],
-        "fc1_bias": parameters["fc1.bias"],
-        "fc2": parameters["fc4.weight"],
-        "fc2_bias": parameters["fc4.bias"],
-        "fc3": parameters["fc5.weight"],
-        "fc3_bias": parameters["fc5.bias"],
-        "head": parameters["feat_proj_head.weight"],
-        "head_bias": parameters["feat_proj_head.bias"],
-    }
-    if "little_query" in parameters:
-        projections = parameters["little_self_attention.in_proj_weight"].chunk(3)
-        biases = parameters["little_self_attention.in_proj_bias"].chunk(3)
-        weights |= {
-            "query": parameters["little_query"],
-            "to_query": projections[0],
-            "to_query_bias": biases[0],
-            "to_key": projections[1],
-            "to_value": projections[2],
-            "to_value_bias": biases[2],
-            "output": parameters["little_self_attention.out_proj.weight"],
-            "output_bias": parameters["little_self_attention.out_proj.bias"],
-        }
-    return {name: value.detach()[None].clone().requires_grad_() for name, value in weights.items()}

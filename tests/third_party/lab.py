@@ -1,6 +1,6 @@
 """A laboratory's plugin: one of everything that a plugin can bring, from public names alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ttt_bench import (
     Entry,
     Executor,
     ExecutorSpec,
+    GoldenSpec,
     MaskedAutoencoder,
     MetricSpec,
     PatchEncoder,
@@ -233,6 +234,11 @@ def mistakes(records: Records) -> dict[str, float]:
     return counts
 
 
+def sharpened(arrays: Mapping[str, Any], device: torch.device) -> dict[str, tuple[Any, Any]]:
+    """Return the computed and the expected scores of the release."""
+    return {"scores": (2 * torch.from_numpy(arrays["lab_scores"]).to(device), arrays["sharpened"])}
+
+
 def tables() -> Publication:
     """Return a table of one row."""
     cells = {"lab-squares:4": 90.0}
@@ -344,6 +350,12 @@ BROUGHT = {
         ExecutorSpec(
             name="lab-backwards", summary="last chunk first", code="lab:Backwards",
             argument="[FILE]",
+        )
+    ],
+    "goldens": [
+        GoldenSpec(
+            name="lab-numbers", summary="scores of the release", code="lab:sharpened",
+            methods=("lab-sharpen",), file="lab.npz", arrays=frozenset({"lab_scores"}),
         )
     ],
     "plugins": [Tracker(), Commands()],

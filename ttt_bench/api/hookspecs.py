@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         BackboneSpec,
         DatasetSpec,
         ExecutorSpec,
+        GoldenSpec,
         MetricSpec,
         ReferenceSpec,
     )
@@ -117,6 +118,19 @@ def ttt_bench_executors() -> "Iterable[ExecutorSpec]":  # pyright: ignore[report
         def ttt_bench_executors():
             return [ExecutorSpec(name="slurm", summary="SLURM jobs", code="my_package.slurm:Slurm",
                                  argument="[PARTITION]")]
+    """
+
+
+@hookspec
+def ttt_bench_goldens() -> "Iterable[GoldenSpec]":  # pyright: ignore[reportReturnType]
+    """Return numbers of original releases, which `doctor --full` compares with this machine's.
+
+    Example:
+        @hookimpl
+        def ttt_bench_goldens():
+            return [GoldenSpec(name="mine", summary="20 steps of the release", methods=("mine",),
+                               code="my_package.goldens.mine:compute", file="mine.npz",
+                               arrays=frozenset({"mine_losses"}))]
     """
 
 

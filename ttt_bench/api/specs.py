@@ -7,6 +7,7 @@ listing a hundred plugins imports none of them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from ttt_bench.api.acquisition import HowToGet
@@ -176,3 +177,40 @@ class ReferenceSpec(Spec):
     """
 
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenSpec(Spec):
+    """Numbers that the original release of a method gave, to compare ours with.
+
+    `code` names a function of the file's arrays by name and a `torch.device`. It returns a pair for
+    each output by name: what this machine computes, on that device, and what the file expects, as
+    tensors or arrays of one shape.
+
+    Attributes:
+        methods: names of the methods that the numbers cover.
+        file: the file of arrays (.npz), relative to the folder of the module that `code` names. It
+            stands in the package, so that an installed plugin can be tried on any machine.
+        arrays: names of arrays by which a file of this kind is recognised, each a whole name or the
+            part of one after the last slash.
+        tolerance: the largest difference of an output that rounding explains, relative to the
+            output's largest expected value.
+        tolerances: tolerances of single outputs, by name.
+    """
+
+    methods: tuple[str, ...] = ()
+    file: str
+    arrays: frozenset[str]
+    tolerance: float = 1e-4
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file of arrays.
+
+        Raises:
+            UserError: the module does not import.
+        """
+        self.load()
+        module = import_module(self.code.partition(":")[0])
+        return Path(str(module.__file__)).parent / self.file

@@ -10,7 +10,10 @@ from ttt_bench.api.specs import AdapterSpec, Spec
 from ttt_bench.api.text import plain
 from ttt_bench.cli.options import format_option
 
-CATEGORIES = ("methods", "datasets", "backbones", "metrics", "references", "executors", "plugins")
+CATEGORIES = (
+    "methods", "datasets", "backbones", "metrics", "references", "executors", "goldens",
+    "plugins",
+)  # fmt: skip
 
 
 @click.command("list", short_help="List methods, datasets, backbones, metrics, plugins and more.")

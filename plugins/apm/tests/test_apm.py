@@ -3,11 +3,12 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from ttt_bench_apm.goldens.apm_ttt import stacked
 from ttt_bench_apm.methods.apm import APM, APMConfig, fit
 from ttt_bench_apm.methods.apm_network import Network, Sizes
 from ttt_bench_apm.position_code import position_code
 
-from tests.oracles.apm import PlainAPM, sine_code, stacked, train_step
+from tests.oracles.apm import PlainAPM, sine_code, train_step
 from ttt_bench import Sample, SampleRNG, Task, UserError, load_backbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.registry import registry

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ttt_bench import AdapterSpec, hookimpl
+from ttt_bench import AdapterSpec, GoldenSpec, hookimpl
 
 if TYPE_CHECKING:
     import click
@@ -63,6 +63,21 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             presets=cocoop,
             labelled_data=SHOTS,
         ),
+    ]
+
+
+@hookimpl
+def ttt_bench_goldens() -> list[GoldenSpec]:
+    """Return the release's numbers of TPT and CoCoOp."""
+    return [
+        GoldenSpec(
+            name="tpt",
+            summary="TPT at 1, 2 and 4 steps, CoCoOp, and TPT from CoCoOp on a tiny CLIP",
+            code="ttt_bench_tpt.goldens.tpt:compute",
+            methods=("tpt", "cocoop", "tpt-cocoop"),
+            file="tpt.npz",
+            arrays=frozenset({"views", "class_names", "clip/text_projection"}),
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ttt_bench import AdapterSpec, BackboneSpec, hookimpl
+from ttt_bench import AdapterSpec, BackboneSpec, GoldenSpec, hookimpl
 from ttt_bench_ttt_mae.family import MAE
 
 if TYPE_CHECKING:
@@ -86,6 +86,21 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             code="ttt_bench_ttt_mae.backbone:MAEBackbone",
             gives=GIVES,
         ),
+    ]
+
+
+@hookimpl
+def ttt_bench_goldens() -> list[GoldenSpec]:
+    """Return the release's numbers of TTT-MAE."""
+    return [
+        GoldenSpec(
+            name="ttt_mae",
+            summary="8 steps of TTT-MAE by SGD and by AdamW on a tiny model",
+            code="ttt_bench_ttt_mae.goldens.ttt_mae:compute",
+            methods=("ttt-mae", "vit-probe"),
+            file="ttt_mae.npz",
+            arrays=frozenset({"mask_noise", "image", "model/mask_token"}),
+        )
     ]
 
 
