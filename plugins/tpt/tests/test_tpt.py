@@ -1,5 +1,6 @@
 """Prompt methods: text features as open_clip's, views of a sample alone, independent samples."""
 
+import copy
 import json
 import math
 import os
@@ -11,8 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from ttt_bench_tpt.checkpoints import MetaNet, Prompt, load_prompt, save_prompt
-from ttt_bench_tpt.methods.tpt import tune
+from ttt_bench_tpt.methods.tpt import Start, tune
 from ttt_bench_tpt.text import ClassTexts, causal_text_tower, embed_words
 from ttt_bench_tpt.training import PromptSchedule, choose_shots, learn
 from ttt_bench_tpt.views import make_views
@@ -68,22 +70,57 @@ def towers() -> list:
     return [model.eval().requires_grad_(False) for model in models]
 
 
+@pytest.mark.parametrize("names", [NAMES, NAMES[1:2], NAMES[:1] * 3])
 @pytest.mark.parametrize("which", [0, 1])
-def test_fast_text_is_open_clips_own(towers, which: int):
+def test_fast_text_is_open_clips_own(towers, which: int, names: list[str]):
     model, tokenizer = towers[which], open_clip.SimpleTokenizer()
     words = "a photo of a"
     start = embed_words(model, tokenizer, words)
-    texts = ClassTexts(model, tokenizer, NAMES, len(start))
-    prompts = [f"{words} {name.replace('_', ' ')}." for name in NAMES]
+    texts = ClassTexts(model, tokenizer, names, len(start))
+    prompts = [f"{words} {name.replace('_', ' ')}." for name in names]
     expected = model.encode_text(tokenizer(prompts), normalize=True)
     torch.testing.assert_close(texts(start[None])[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_long_name_costs_its_own_tokens_alone(tiny):
+    def flops(names: list[str]) -> int:
+        texts = ClassTexts(tiny.model, tiny.tokenizer, names, 4)
+        with FlopCounterMode(display=False) as counter:
+            texts(torch.zeros(1, 4, texts.width))
+        return counter.get_total_flops()
+
+    short = [f"{letter} cat" for letter in "abcdefghijklmnopqrst"]
+    long = "cat " * 20
+    alone, together = flops([long]), flops([*short, long])
+    assert alone < together < flops(short) + alone
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_text_under_autocast_is_float32_and_near(towers, which: int):
+    model, tokenizer = towers[which], open_clip.SimpleTokenizer()
+    texts = ClassTexts(model, tokenizer, NAMES, 4)
+    context = embed_words(model, tokenizer, "a photo of a")[None].requires_grad_()
+    exact = texts(context)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = texts(context)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.02)
+    weights = torch.randn(exact.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [
+        torch.autograd.grad((text * weights).sum(), context)[0] for text in (exact, rounded)
+    ]
+    cosine = F.cosine_similarity(*(gradient.flatten() for gradient in gradients), dim=0)
+    assert cosine > 0.99
+
+
 def test_gradient_of_the_context_is_the_plain_one(towers):
-    model, tokenizer = towers[0], open_clip.SimpleTokenizer()
+    # In float64, so that nothing but an error can tell the two apart.
+    model, tokenizer = copy.deepcopy(towers[0]).double(), open_clip.SimpleTokenizer()
     start = embed_words(model, tokenizer, "a photo of a")
     ours, plain = (start.clone().requires_grad_() for _ in range(2))
-    weights = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(len(NAMES), 32, generator=generator, dtype=torch.float64)
     (ClassTexts(model, tokenizer, NAMES, 4)(ours[None])[0] * weights).sum().backward()
     tokens = tokenizer([f"X X X X {name.replace('_', ' ')}." for name in NAMES])
     embedded = model.token_embedding(tokens)
@@ -92,40 +129,71 @@ def test_gradient_of_the_context_is_the_plain_one(towers):
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask))
     read = hidden[torch.arange(len(NAMES)), tokens.argmax(1)] @ model.text_projection
     (F.normalize(read, dim=1) * weights).sum().backward()
-    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_stacked_contexts_share_nothing_not_even_rounding(tiny):
+def scores(text: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return 20 * batch_invariant_matmul(features, text.mT)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_stacked_contexts_share_nothing_not_even_rounding(tiny, shared: bool):
     names = load_dataset("cifar10-c-mini").classes.names
-    texts = ClassTexts(tiny.model, tiny.tokenizer, names, 4)
+    texts = ClassTexts(tiny.model, tiny.tokenizer, [*names, "great white shark"], 4)
     generator = torch.Generator().manual_seed(0)
     contexts = 0.1 * torch.randn(5, 4, texts.width, generator=generator)
     views = F.normalize(torch.randn(5, 16, 128, generator=generator), dim=2)
+    one_for_all = Start.at(contexts[:1], texts, shared=True)
 
-    def logits(context, features):
-        return 20 * batch_invariant_matmul(features, texts(context).mT)
+    def tuned(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        start = one_for_all if shared else Start.at(contexts[part], texts)
+        return tune(texts, scores, start, views[part], steps=3, lr=5e-3, share=0.25)
 
-    together = tune(logits, contexts, views, steps=3, lr=5e-3, share=0.25)
+    together = tuned(slice(0, 5))
+    assert not torch.equal(together[1][0], together[1][1])
     for size in (1, 2):
         for at in range(0, 5, size):
             part = slice(at, min(at + size, 5))
-            alone = tune(logits, contexts[part], views[part], steps=3, lr=5e-3, share=0.25)
+            alone = tuned(part)
             assert torch.equal(alone[0], together[0][part])
             assert torch.equal(alone[1], together[1][part])
 
 
+def test_a_shared_start_tunes_as_equal_starts_do(tiny):
+    texts = ClassTexts(tiny.model, tiny.tokenizer, NAMES, 4)
+    context = embed_words(tiny.model, tiny.tokenizer, "a photo of a")[None]
+    views = F.normalize(torch.randn(3, 16, 128, generator=torch.Generator().manual_seed(0)), dim=2)
+    calls = []
+
+    def counted(contexts: torch.Tensor) -> torch.Tensor:
+        calls.append(len(contexts))
+        return texts(contexts)
+
+    shared = Start.at(context, counted, shared=True)
+    # Twice, as for two stacks of samples.
+    for _ in range(2):
+        ours = tune(counted, scores, shared, views, steps=2, lr=5e-3, share=0.25)
+    own = Start.at(context.expand(3, -1, -1), texts)
+    expected = tune(texts, scores, own, views, steps=2, lr=5e-3, share=0.25)
+    torch.testing.assert_close(ours[0], expected[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours[1], expected[1], rtol=0, atol=1e-4)
+    assert not torch.equal(ours[0], context.expand(3, -1, -1))
+    # The start's features once, then one forward pass for each step.
+    assert calls == [1, 3, 3, 3, 3]
+
+
 def test_tuning_lowers_the_entropy(task: Task, tiny):
     texts = ClassTexts(tiny.model, tiny.tokenizer, task.classes.names, 4)
-    start = embed_words(tiny.model, tiny.tokenizer, "a photo of a")[None]
+    start = Start.at(embed_words(tiny.model, tiny.tokenizer, "a photo of a")[None], texts)
     views = F.normalize(torch.randn(1, 20, 128, generator=torch.Generator().manual_seed(2)), dim=2)
 
-    def logits(context, features):
-        return 5 * torch.bmm(features, texts(context).mT)
+    def logits(text: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return 5 * torch.bmm(features, text.mT)
 
-    kept = select_confident(logits(start, views), 0.2)[0]
-    context, _ = tune(logits, start, views, steps=10, lr=5e-3, share=0.2)
-    before = marginal_entropy(logits(start, views[:, kept]))
-    assert marginal_entropy(logits(context, views[:, kept])) < before
+    kept = select_confident(logits(start.text, views), 0.2)[0]
+    before = marginal_entropy(logits(start.text.detach(), views[:, kept]))
+    context, _ = tune(texts, logits, start, views, steps=10, lr=5e-3, share=0.2)
+    assert marginal_entropy(logits(texts(context), views[:, kept])) < before
 
 
 @pytest.mark.parametrize("augmix", [False, True])

@@ -49,16 +49,21 @@ class PromptAdapter(Adapter[ConfigT]):
             backbone.model, backbone.tokenizer, self.task.classes.names, context_tokens
         )
         self.scale = backbone.logit_scale
-        classes, suffix, _ = self.texts.names.shape
-        self.stack = max(1, STACKED_TOKENS // (classes * suffix))
+        self.stack = max(1, STACKED_TOKENS // len(self.texts.suffixes))
+
+    def text_features(
+        self, context: Float[Tensor, "samples tokens width"]
+    ) -> Float[Tensor, "samples classes dim"]:
+        """Return unit text features of every class under every sample's context."""
+        return self.texts(context)
 
     def logits(
         self,
-        context: Float[Tensor, "samples tokens width"],
+        text: Float[Tensor, "samples classes dim"],
         features: Float[Tensor, "samples views dim"],
     ) -> Float[Tensor, "samples views classes"]:
-        """Return the scaled cosine of unit features to every class under each sample's context."""
-        return self.scale * batch_invariant_matmul(features, self.texts(context).mT)
+        """Return the scaled cosine of unit image features to each sample's text features."""
+        return self.scale * batch_invariant_matmul(features, text.mT)
 
     def learned_prompt(self, checkpoint: str, conditional: bool) -> Prompt:
         """Return the prompt of a checkpoint.

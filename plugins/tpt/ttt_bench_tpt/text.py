@@ -1,18 +1,21 @@
 """Text features of all classes as a function of the context tokens alone.
 
 The prompts are [SOS][context][class name][.][EOS]. Attention is causal and a feature is read at
-EOS, so three things can be left out without changing a result, except for rounding:
+EOS, so four things can be left out without changing a result, except for rounding:
 
-* the tokens behind the longest prompt (of 77, a dozen are used);
-* [SOS][context] of every class but one: the classes share this prefix, its keys and its values;
+* the tokens behind EOS (of 77, a dozen are used);
+* padding: the suffixes of all classes stand in one row, shorter ones first, which every linear
+  layer takes whole, while attention takes the suffixes of one length at a time;
+* [SOS][context] of every class but one: this prefix is the start of the row, and all classes attend
+  to its keys and values;
 * in the last layer, everything but the keys and values, and the one token that is read.
 
 Samples are stacked, each with a context of its own. The frozen weights take part in batched
 products, one of the same shape for every sample, so that a sample's rounding does not depend on the
 others.
 
-Sizes in comments: S samples, C classes, P prefix tokens, N suffix tokens of a class, W width,
-H heads, d = W / H.
+Sizes in comments: S samples, C classes, P prefix tokens, R = P + T tokens of a row, of them T in
+suffixes; n classes of one length, N suffix tokens of each; W width, H heads, d = W / H.
 """
 
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 
 from ttt_bench import UserError, batch_invariant_matmul
@@ -76,9 +79,8 @@ class ClassTexts:
 
     Attributes:
         width: W, the width of a token.
-        prefix: P, the tokens before the class name: 1 + the number of context tokens.
-        names: the embedded tokens behind the prefix, with their positions `[C N W]`.
-        end: where each class's EOS is among its N tokens `[C]`.
+        suffixes: the embedded tokens of all classes behind the prefix, with their positions
+            `[T W]`, shorter classes first.
     """
 
     def __init__(
@@ -99,132 +101,94 @@ class ClassTexts:
         self.tower = causal_text_tower(model)
         device = self.tower.positional_embedding.device
         names = [name.replace("_", " ") for name in class_names]
-        length = self.tower.context_length
+        limit = self.tower.context_length
         for name in names:
             needed = 2 + context_tokens + len(tokenizer.encode(f"{name}."))
-            if needed > length:
+            if needed > limit:
                 raise UserError(
                     f"the class name {name!r} does not fit: with {context_tokens} context tokens "
-                    f"its prompt has {needed} tokens, the text tower takes {length}"
+                    f"its prompt has {needed} tokens, the text tower takes {limit}"
                 )
         placeholder = " ".join(["X"] * context_tokens)
         tokens = tokenizer([f"{placeholder} {name}." for name in names]).to(device)  # (C, 77)
-        end = tokens.argmax(dim=1)
-        self.prefix = 1 + context_tokens
-        used = slice(self.prefix, int(end.max()) + 1)
-        embedded = self.tower.token_embedding(tokens).detach()  # (C, 77, W)
-        positions = self.tower.positional_embedding.detach()  # (77, W)
-        self.width = embedded.shape[2]
-        self.start_of_text = embedded[:1, :1]  # (1, 1, W)
-        self.prefix_positions = positions[: self.prefix]  # (P, W)
-        self.names = embedded[:, used] + positions[used]  # (C, N, W)
-        self.end = end - self.prefix
+        prefix = 1 + context_tokens
+        # EOS has the highest id of all tokens.
+        lengths, order = (tokens.argmax(dim=1) + 1 - prefix).sort(stable=True)
+        behind = tokens[order, prefix:]  # (C, 77 - P)
+        used = torch.arange(behind.shape[1], device=device) < lengths[:, None]  # (C, 77 - P)
+        embed, positions = self.tower.token_embedding, self.tower.positional_embedding.detach()
+        suffix_positions = positions[prefix:].expand(len(names), -1, -1)[used]  # (T, W)
+        self.width = positions.shape[1]
+        self.suffixes = embed(behind[used]).detach() + suffix_positions
+        self.start_of_text = embed(tokens[:1, :1]).detach()  # (1, 1, W)
+        self.prefix_positions = positions[:prefix]  # (P, W)
+        self.ends = prefix + lengths.cumsum(dim=0) - 1  # (C), where EOS is in the row
+        self.class_order = order.argsort()  # (C)
         self.blocks = list(self.tower.transformer.resblocks)
-        total = self.prefix + self.names.shape[1]
-        causal = torch.ones(total, total, dtype=torch.bool, device=device).tril()
-        self.visible_to_prefix = causal[: self.prefix, : self.prefix]  # (P, P)
-        self.visible_to_suffix = causal[self.prefix :]  # (N, P + N)
+        # Classes of each length, and the parts of the row: the prefix, the suffixes of each length.
+        counted = torch.stack(lengths.unique_consecutive(return_counts=True), dim=1).tolist()
+        self.classes = [classes for _, classes in counted]
+        self.parts = [prefix, *(length * classes for length, classes in counted)]
+        longest = prefix + counted[-1][0]
+        self.later = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(1)
 
     def __call__(
         self, context: Float[Tensor, "samples tokens width"]
     ) -> Float[Tensor, "samples classes dim"]:
         """Return unit text features of every class under every sample's context."""
-        samples, (classes, length, width) = len(context), self.names.shape
+        samples = len(context)
         start = self.start_of_text.expand(samples, -1, -1)  # (S, 1, W)
         prefix = torch.cat([start, context], dim=1) + self.prefix_positions  # (S, P, W)
-        suffix = self.names.expand(samples, -1, -1, -1)  # (S, C, N, W)
-        suffix = suffix.reshape(samples, classes * length, width)  # (S, C*N, W)
+        suffixes = self.suffixes.expand(samples, -1, -1)  # (S, T, W)
+        row = torch.cat([prefix, suffixes], dim=1)  # (S, R, W)
         for block in self.blocks[:-1]:
-            prefix, suffix = self._layer(block, prefix, suffix, classes)
-        read = self._last_layer(self.blocks[-1], prefix, suffix, classes)  # (S, C, W)
+            row = self._layer(block, row)
+        read = self._last_layer(self.blocks[-1], row)[:, self.class_order]  # (S, C, W)
         read = self.tower.ln_final(read)
         projection = self.tower.text_projection
         if isinstance(projection, nn.Linear):
             features = linear(read, projection.weight, projection.bias)
         else:
             features = linear(read, projection.T, None)
-        return F.normalize(features, dim=-1)
+        return F.normalize(features.to(context.dtype), dim=-1)
 
     def _layer(
-        self,
-        block: Block,
-        prefix: Float[Tensor, "samples prefix width"],
-        suffix: Float[Tensor, "samples suffixes width"],
-        classes: int,
-    ) -> tuple[Float[Tensor, "samples prefix width"], Float[Tensor, "samples suffixes width"]]:
-        """Apply a block to the shared prefix and to the suffixes of all classes."""
-        prefix_qkv = self._project(block, block.ln_1(prefix), 3)
-        suffix_qkv = self._project(block, block.ln_1(suffix), 3)
-        query, prefix_key, prefix_value = prefix_qkv
-        attended = attend(query, prefix_key, prefix_value, self.visible_to_prefix)  # (S, H, P, d)
-        prefix = self._finish(block, prefix, _merge_heads(attended))
-        query, key, value = (_split_classes(part, classes) for part in suffix_qkv)
-        attended = attend(
-            query,
-            _prepend(prefix_key, key, classes),
-            _prepend(prefix_value, value, classes),
-            self.visible_to_suffix,
-        )  # (S*C, H, N, d)
-        attended = _merge_heads(attended).reshape(suffix.shape)  # (S, C*N, W)
-        return prefix, self._finish(block, suffix, attended)
+        self, block: Block, row: Float[Tensor, "samples row width"]
+    ) -> Float[Tensor, "samples row width"]:
+        """Apply a block to the whole row."""
+        query, key, value = (
+            part.split(self.parts, dim=2) for part in project(block, block.ln_1(row), 0, 3)
+        )
+        nothing = key[0][:, :, :0], value[0][:, :, :0]
+        attended = [attend(query[0], key[0], value[0], 1, nothing, self.later)]
+        attended += self._attend_classes(query[1:], key, value)
+        return finish(block, row, torch.cat(attended, dim=1))
 
     def _last_layer(
-        self,
-        block: Block,
-        prefix: Float[Tensor, "samples prefix width"],
-        suffix: Float[Tensor, "samples suffixes width"],
-        classes: int,
+        self, block: Block, row: Float[Tensor, "samples row width"]
     ) -> Float[Tensor, "samples classes width"]:
-        """Apply the last block to the token at EOS; the others give keys and values alone."""
-        samples = len(suffix)
-        normed = block.ln_1(suffix)
-        length = suffix.shape[1] // classes
-        at_end = torch.arange(classes, device=suffix.device) * length + self.end  # (C)
-        (query,) = self._project(block, normed[:, at_end], 1)  # (S, H, C, d)
-        prefix_key, prefix_value = self._project(block, block.ln_1(prefix), 2, first=1)
-        suffix_kv = self._project(block, normed, 2, first=1)
-        key, value = (_split_classes(part, classes) for part in suffix_kv)
-        # Every class is a batch entry of its own with a single query.
-        query = query.transpose(1, 2).flatten(0, 1)[:, :, None]  # (S*C, H, 1, d)
-        visible = self.visible_to_suffix[self.end][:, None, None]  # (C, 1, 1, P + N)
-        attended = attend(
-            query,
-            _prepend(prefix_key, key, classes),
-            _prepend(prefix_value, value, classes),
-            visible.repeat(samples, 1, 1, 1),  # (S*C, 1, 1, P + N)
-        )  # (S*C, H, 1, d)
-        attended = _merge_heads(attended).reshape(samples, classes, -1)  # (S, C, W)
-        return self._finish(block, suffix[:, at_end], attended)
+        """Apply the last block to the tokens at EOS; the others give keys and values alone."""
+        normed = block.ln_1(row)
+        (query,) = project(block, normed[:, self.ends], 0, 1)  # (S, H, C, d)
+        key, value = (part.split(self.parts, dim=2) for part in project(block, normed, 1, 3))
+        attended = self._attend_classes(query.split(self.classes, dim=2), key, value)
+        return finish(block, row[:, self.ends], torch.cat(attended, dim=1))
 
-    def _project(
-        self,
-        block: Block,
-        tokens: Float[Tensor, "samples tokens width"],
-        parts: int,
-        first: int = 0,
-    ) -> list[Float[Tensor, "samples heads tokens d"]]:
-        """Return `parts` of query, key and value, from number `first` on."""
-        attention, width = block.attn, self.width
-        rows = slice(first * width, (first + parts) * width)
-        weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
-        heads = attention.num_heads
-        projected = linear(tokens, weight, bias).chunk(parts, dim=2)  # parts of (S, tokens, W)
-        # (S, tokens, W) -> (S, tokens, H, d) -> (S, H, tokens, d)
-        return [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in projected]
+    def _attend_classes(
+        self, queries: Sequence[Tensor], keys: Sequence[Tensor], values: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Let classes attend to the prefix and to themselves, those of one length at a time.
 
-    def _finish(
-        self,
-        block: Block,
-        tokens: Float[Tensor, "samples tokens width"],
-        attended: Float[Tensor, "samples tokens width"],
-    ) -> Float[Tensor, "samples tokens width"]:
-        """Apply the rest of a block after attention: output projection, residuals, MLP."""
-        out = block.attn.out_proj
-        tokens = tokens + block.ls_1(linear(attended, out.weight, out.bias))
-        hidden = linear(block.ln_2(tokens), block.mlp.c_fc.weight, block.mlp.c_fc.bias)
-        hidden = block.mlp.gelu(hidden)  # (S, tokens, 4 W)
-        projected = linear(hidden, block.mlp.c_proj.weight, block.mlp.c_proj.bias)
-        return tokens + block.ls_2(projected)
+        Args:
+            queries: of the classes of each length.
+            keys: of the prefix, then of the classes of each length.
+            values: as the keys.
+        """
+        prefix, grouped = (keys[0], values[0]), zip(queries, keys[1:], values[1:], strict=True)
+        return [
+            attend(*projected, classes, prefix, self.later)
+            for projected, classes in zip(grouped, self.classes, strict=True)
+        ]
 
 
 def linear(
@@ -237,49 +201,76 @@ def linear(
     return product if bias is None else product + bias
 
 
+def project(
+    block: Block, tokens: Float[Tensor, "samples tokens width"], first: int, last: int
+) -> list[Float[Tensor, "samples heads tokens d"]]:
+    """Return query, key and value of a block, from number `first` to the one before `last`."""
+    attention, width = block.attn, tokens.shape[2]
+    rows = slice(first * width, last * width)
+    weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
+    parts = linear(tokens, weight, bias).chunk(last - first, dim=2)  # each (S, tokens, W)
+    # (S, tokens, W) -> (S, tokens, H, d) -> (S, H, tokens, d)
+    return [part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in parts]
+
+
 def attend(
-    query: Float[Tensor, "batch heads queries d"],
-    key: Float[Tensor, "batch heads keys d"],
-    value: Float[Tensor, "batch heads keys d"],
-    visible: Bool[Tensor, "*batch queries keys"],
-) -> Float[Tensor, "batch heads queries d"]:
-    """Attend in stacked products; the fused kernel rounds by the size of the batch.
+    query: Float[Tensor, "samples heads queries d"],
+    key: Float[Tensor, "samples heads keys d"],
+    value: Float[Tensor, "samples heads keys d"],
+    classes: int,
+    prefix: tuple[Float[Tensor, "samples heads prefix d"], Float[Tensor, "samples heads prefix d"]],
+    later: Bool[Tensor, "longest longest"],
+) -> Float[Tensor, "samples queries width"]:
+    """Let the tokens of each class attend to a prefix, to themselves and to those before them.
+
+    The products are stacked ones, since the fused kernel rounds by the size of the batch.
 
     Args:
-        query: the queries.
-        key: the keys.
-        value: the values.
-        visible: which keys each query sees; its leading dimensions broadcast.
+        query: the queries of each class's last M tokens, class after class.
+        key: the keys of each class's N tokens.
+        value: the values of each class's N tokens.
+        classes: n, the number of classes.
+        prefix: the keys and the values of the prefix.
+        later: whether a position, the column, comes after another, the row.
     """
-    batch_and_heads = query.shape[:2]
-    scaled = query.flatten(0, 1) / query.shape[3] ** 0.5  # (B*H, queries, d)
-    scores = batch_invariant_matmul(scaled, key.flatten(0, 1).mT)  # (B*H, queries, keys)
-    scores = scores.unflatten(0, batch_and_heads)  # (B, H, queries, keys)
-    weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=3)
-    attended = batch_invariant_matmul(weights.flatten(0, 1), value.flatten(0, 1))
-    return attended.unflatten(0, batch_and_heads)  # (B, H, queries, d)
+    samples_and_heads = query.shape[:2]
+    query, key, value = (part.flatten(0, 1) for part in (query, key, value))  # (S*H, n*N, d)
+    prefix_key, prefix_value = (part.flatten(0, 1) for part in prefix)  # (S*H, P, d)
+    to_prefix = batch_invariant_matmul(query, prefix_key.mT)  # (S*H, n*M, P)
+    own_key, own_value = by_class(key, classes), by_class(value, classes)  # (S*H*n, N, d)
+    to_own = batch_invariant_matmul(by_class(query, classes), own_key.mT)  # (S*H*n, M, N)
+    scores = torch.cat([by_class(to_prefix, classes), to_own], dim=2)  # (S*H*n, M, P + N)
+    queries, total = scores.shape[1:]
+    hidden = later[total - queries : total, :total]  # (M, P + N)
+    scores = scores / query.shape[2] ** 0.5
+    weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=2)
+    for_prefix, for_own = weights.split([to_prefix.shape[2], to_own.shape[2]], dim=2)
+    for_prefix = for_prefix.reshape(to_prefix.shape)  # (S*H*n, M, P) -> (S*H, n*M, P)
+    of_prefix = batch_invariant_matmul(for_prefix, prefix_value)  # (S*H, n*M, d)
+    of_own = batch_invariant_matmul(for_own, own_value)  # (S*H*n, M, d)
+    attended = of_prefix + of_own.reshape(query.shape)  # (S*H, n*M, d)
+    attended = attended.unflatten(0, samples_and_heads)  # (S, H, n*M, d)
+    return attended.transpose(1, 2).flatten(2)  # (S, n*M, H, d) -> (S, n*M, W)
 
 
-def _merge_heads(
-    attended: Float[Tensor, "batch heads tokens d"],
-) -> Float[Tensor, "batch tokens width"]:
-    """Put the heads of each token side by side."""
-    return attended.transpose(1, 2).flatten(2)  # (B, tokens, H, d) -> (B, tokens, W)
-
-
-def _split_classes(
-    part: Float[Tensor, "samples heads suffixes d"], classes: int
-) -> Float[Tensor, "stack heads suffix d"]:
+def by_class(
+    part: Float[Tensor, "stack tokens size"], classes: int
+) -> Float[Tensor, "stack_of_classes class_tokens size"]:
     """Make a batch entry of every class."""
-    part = part.unflatten(2, (classes, -1))  # (S, H, C, N, d)
-    return part.transpose(1, 2).flatten(0, 1)  # (S*C, H, N, d)
+    return part.unflatten(1, (classes, -1)).flatten(0, 1)  # (S*H, n, N, .) -> (S*H*n, N, .)
 
 
-def _prepend(
-    prefix: Float[Tensor, "samples heads prefix d"],
-    suffix: Float[Tensor, "stack heads suffix d"],
-    classes: int,
-) -> Float[Tensor, "stack heads total d"]:
-    """Put the keys or values of the shared prefix before those of each class."""
-    repeated = prefix[:, None].expand(-1, classes, -1, -1, -1)  # (S, C, H, P, d)
-    return torch.cat([repeated.flatten(0, 1), suffix], dim=2)  # (S*C, H, P + N, d)
+def finish(
+    block: Block,
+    tokens: Float[Tensor, "samples tokens width"],
+    attended: Float[Tensor, "samples tokens width"],
+) -> Float[Tensor, "samples tokens width"]:
+    """Apply the rest of a block after attention: output projection, residuals, MLP."""
+    out, mlp = block.attn.out_proj, block.mlp
+    tokens = tokens + block.ls_1(linear(attended, out.weight, out.bias))
+    hidden = linear(block.ln_2(tokens), mlp.c_fc.weight, mlp.c_fc.bias)  # (S, tokens, 4 W)
+    # QuickGELU x * sigmoid(1.702 x), written so that one tensor is kept for the backward pass
+    # where the module's own form keeps two.
+    quick = isinstance(mlp.gelu, QuickGELU)
+    hidden = F.silu(1.702 * hidden) / 1.702 if quick else mlp.gelu(hidden)
+    return tokens + block.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias))

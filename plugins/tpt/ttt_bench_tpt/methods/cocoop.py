@@ -34,6 +34,7 @@ class CoCoOp(PromptAdapter[PromptConfig]):
         predictions = []
         for features in unit.split(self.stack):
             context = self.prompt.conditioned_on(features)  # (samples, tokens, width)
-            scores = self.logits(context, features[:, None])[:, 0]  # (samples, classes)
+            text = self.text_features(context)  # (samples, classes, dim)
+            scores = self.logits(text, features[:, None])[:, 0]  # (samples, classes)
             predictions += [Prediction(logits) for logits in scores]
         return predictions

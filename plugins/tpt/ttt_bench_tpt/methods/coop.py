@@ -27,7 +27,7 @@ class CoOp(PromptAdapter[PromptConfig]):
         super().setup(task)
         context = self.learned_prompt(self.config.checkpoint, conditional=False).context
         self.embed_classes(len(context))
-        self.text = self.texts(context[None])[0]  # (classes, dim)
+        self.text = self.text_features(context[None])[0]  # (classes, dim)
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:

@@ -8,6 +8,7 @@ Kind: sample. Context tokens and optimizer are new for every image.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -31,8 +32,9 @@ from ttt_bench_tpt.prompt_adapter import PromptAdapter, PromptConfig
 from ttt_bench_tpt.text import embed_words
 from ttt_bench_tpt.views import make_views
 
+Texts = Callable[[Float[Tensor, "samples tokens width"]], Float[Tensor, "samples classes dim"]]
 Logits = Callable[
-    [Float[Tensor, "samples tokens width"], Float[Tensor, "samples views dim"]],
+    [Float[Tensor, "samples classes dim"], Float[Tensor, "samples views dim"]],
     Float[Tensor, "samples views classes"],
 ]
 
@@ -71,9 +73,48 @@ class TunedPromptConfig(TuningConfig, PromptConfig):
     """The configuration of `tpt-coop` and `tpt-cocoop`."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """Contexts to tune, the text features under them, and the gradient of one by the other.
+
+    Attributes:
+        context: a context for each sample, or a single one for all samples.
+        text: unit text features of every class under each context, with their graph.
+        shared: whether there is a single context, whose graph serves any number of gradients.
+    """
+
+    context: Float[Tensor, "contexts tokens width"]
+    text: Float[Tensor, "contexts classes dim"]
+    shared: bool
+
+    @classmethod
+    def at(
+        cls, context: Float[Tensor, "contexts tokens width"], texts: Texts, shared: bool = False
+    ) -> "Start":
+        """Compute the text features under contexts, with a graph where gradients are enabled."""
+        leaf = context.detach().requires_grad_()
+        return cls(leaf, texts(leaf), shared)
+
+    def gradient(
+        self, text_gradient: Float[Tensor, "samples classes dim"]
+    ) -> Float[Tensor, "samples tokens width"]:
+        """Return the gradient of each sample's loss by its context, given the one by its text."""
+        if not self.shared:
+            return torch.autograd.grad(self.text, self.context, text_gradient)[0]
+        (gradient,) = torch.autograd.grad(
+            self.text,
+            self.context,
+            text_gradient[:, None],  # (samples, 1, classes, dim)
+            retain_graph=True,
+            is_grads_batched=True,
+        )
+        return gradient[:, 0]  # (samples, 1, tokens, width) -> (samples, tokens, width)
+
+
 def tune(
+    texts: Texts,
     logits: Logits,
-    context: Float[Tensor, "samples tokens width"],
+    start: Start,
     views: Float[Tensor, "samples views dim"],
     steps: int,
     lr: float,
@@ -82,8 +123,9 @@ def tune(
     """Tune each sample's context so that its confident views agree, and predict after every step.
 
     Args:
-        logits: class scores of view features under contexts.
-        context: where each sample's context starts.
+        texts: unit text features of every class under contexts.
+        logits: class scores of view features, given text features.
+        start: where the contexts start.
         views: unit image features, the unaugmented view first.
         steps: steps of AdamW.
         lr: learning rate of AdamW.
@@ -93,23 +135,26 @@ def tune(
         The tuned contexts, and the scores of the unaugmented view before the first step and after
         each.
     """
-    context = context.detach().clone().requires_grad_()
+    context = start.context.detach().expand(len(views), -1, -1).clone()
     # AdamW is elementwise, so one optimizer of a stack is one optimizer for each sample.
     optimizer = torch.optim.AdamW([context], lr=lr)
-    with torch.no_grad():
-        unadapted = logits(context, views)  # (samples, views, classes)
+    text = start.text.detach().expand(len(views), -1, -1)  # (samples, classes, dim)
+    unadapted = logits(text, views)  # (samples, views, classes)
     kept = select_confident(unadapted, share)  # (samples, kept)
     index = kept[:, :, None].expand(-1, -1, views.shape[2])  # (samples, kept, dim)
     confident = views.gather(1, index)  # (samples, kept, dim)
     trajectory = [unadapted[:, 0]]
-    for _ in range(steps):
-        loss = marginal_entropy(logits(context, confident)).sum()
-        optimizer.zero_grad()
-        loss.backward()
+    for step in range(1, steps + 1):
+        # The loss depends on the context by way of the text features alone.
+        text.requires_grad_()
+        loss = marginal_entropy(logits(text, confident)).sum()
+        context.grad = start.gradient(torch.autograd.grad(loss, text)[0])
         optimizer.step()
-        with torch.no_grad():
-            trajectory.append(logits(context, views[:, :1])[:, 0])
-    return context.detach(), torch.stack(trajectory, dim=1)  # (samples, steps + 1, classes)
+        with torch.set_grad_enabled(step < steps):
+            start = Start.at(context, texts)
+        text = start.text.detach()
+        trajectory.append(logits(text, views[:, :1])[:, 0])
+    return context, torch.stack(trajectory, dim=1)  # (samples, steps + 1, classes)
 
 
 TuningConfigT = TypeVar("TuningConfigT", bound=TuningConfig)
@@ -118,21 +163,14 @@ TuningConfigT = TypeVar("TuningConfigT", bound=TuningConfig)
 class PromptTuning(PromptAdapter[TuningConfigT]):
     """Test-time prompt tuning; its subclasses say where the context starts."""
 
-    def load_start(self) -> Float[Tensor, "tokens width"]:
-        """Return the context that every image starts from."""
-        raise NotImplementedError
+    def start_from(self, context: Float[Tensor, "tokens width"]) -> None:
+        """Start every sample from the same context, whose text features are made once."""
+        self.embed_classes(len(context))
+        self.start = Start.at(context[None], self.text_features, shared=True)
 
-    @override
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.start = self.load_start()
-        self.embed_classes(len(self.start))
-
-    def contexts(
-        self, features: Float[Tensor, "samples dim"]
-    ) -> Float[Tensor, "samples tokens width"]:
-        """Return the start of each sample, given the raw features of the unaugmented views."""
-        return self.start.expand(len(features), -1, -1)  # (samples, tokens, width)
+    def starts(self, features: Float[Tensor, "samples dim"]) -> Start:
+        """Return where samples start, given the raw features of their unaugmented views."""
+        return self.start
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
@@ -141,9 +179,16 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
         for first in range(0, len(pairs), self.stack):
             stacked = [self.encode_views(*pair) for pair in pairs[first : first + self.stack]]
             features = torch.stack(stacked)  # (samples, views, dim)
-            start = self.contexts(features[:, 0])
-            unit = F.normalize(features, dim=2)
-            _, scores = tune(self.logits, start, unit, config.steps, config.lr, config.selection)
+            start, unit = self.starts(features[:, 0]), F.normalize(features, dim=2)
+            _, scores = tune(
+                self.text_features,
+                self.logits,
+                start,
+                unit,
+                config.steps,
+                config.lr,
+                config.selection,
+            )
             predictions += [Prediction(s[-1], s[1:], unadapted_logits=s[0]) for s in scores]
         return predictions
 
@@ -159,9 +204,10 @@ class TPT(PromptTuning[TPTConfig]):
     Config = TPTConfig
 
     @override
-    def load_start(self) -> Float[Tensor, "tokens width"]:
-        backbone = self.task.require(DualEncoder)
-        return embed_words(backbone.model, backbone.tokenizer, self.config.context)
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        backbone = task.require(DualEncoder)
+        self.start_from(embed_words(backbone.model, backbone.tokenizer, self.config.context))
 
 
 class TPTCoOp(PromptTuning[TunedPromptConfig]):
@@ -170,8 +216,10 @@ class TPTCoOp(PromptTuning[TunedPromptConfig]):
     Config = TunedPromptConfig
 
     @override
-    def load_start(self) -> Float[Tensor, "tokens width"]:
-        return self.learned_prompt(self.config.checkpoint, conditional=False).context
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        prompt = self.learned_prompt(self.config.checkpoint, conditional=False)
+        self.start_from(prompt.context)
 
 
 class TPTCoCoOp(PromptTuning[TunedPromptConfig]):
@@ -184,13 +232,11 @@ class TPTCoCoOp(PromptTuning[TunedPromptConfig]):
     Config = TunedPromptConfig
 
     @override
-    def load_start(self) -> Float[Tensor, "tokens width"]:
+    def setup(self, task: Task) -> None:
+        super().setup(task)
         self.prompt = self.learned_prompt(self.config.checkpoint, conditional=True)
-        return self.prompt.context
+        self.embed_classes(len(self.prompt.context))
 
     @override
-    @torch.no_grad()
-    def contexts(
-        self, features: Float[Tensor, "samples dim"]
-    ) -> Float[Tensor, "samples tokens width"]:
-        return self.prompt.conditioned_on(features)
+    def starts(self, features: Float[Tensor, "samples dim"]) -> Start:
+        return Start.at(self.prompt.conditioned_on(features), self.text_features)
