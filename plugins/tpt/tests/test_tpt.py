@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from ttt_bench_tpt.checkpoints import MetaNet, Prompt, load_prompt, save_prompt
-from ttt_bench_tpt.methods.tpt import Start, tune
+from ttt_bench_tpt.methods.tpt import TPT, Start, TPTConfig, tune
 from ttt_bench_tpt.text import ClassTexts, causal_text_tower, embed_words
 from ttt_bench_tpt.training import PromptSchedule, choose_shots, learn
 from ttt_bench_tpt.views import make_views
 
 from tests.records_equal import records_equal
 from ttt_bench import (
+    ClassSet,
     Sample,
     SampleRNG,
     Task,
@@ -136,21 +137,18 @@ def scores(text: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     return 20 * batch_invariant_matmul(features, text.mT)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_stacked_contexts_share_nothing_not_even_rounding(tiny, shared: bool):
+def test_stacked_contexts_share_nothing_not_even_rounding(tiny):
     names = load_dataset("cifar10-c-mini").classes.names
     texts = ClassTexts(tiny.model, tiny.tokenizer, [*names, "great white shark"], 4)
     generator = torch.Generator().manual_seed(0)
     contexts = 0.1 * torch.randn(5, 4, texts.width, generator=generator)
     views = F.normalize(torch.randn(5, 16, 128, generator=generator), dim=2)
-    one_for_all = Start.at(contexts[:1], texts, shared=True)
 
     def tuned(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        start = one_for_all if shared else Start.at(contexts[part], texts)
+        start = Start.at(contexts[part], texts)
         return tune(texts, scores, start, views[part], steps=3, lr=5e-3, share=0.25)
 
     together = tuned(slice(0, 5))
-    assert not torch.equal(together[1][0], together[1][1])
     for size in (1, 2):
         for at in range(0, 5, size):
             part = slice(at, min(at + size, 5))
@@ -159,27 +157,45 @@ def test_stacked_contexts_share_nothing_not_even_rounding(tiny, shared: bool):
             assert torch.equal(alone[1], together[1][part])
 
 
-def test_a_shared_start_tunes_as_equal_starts_do(tiny):
+def test_a_reusable_start_gives_every_sample_what_its_own_would(tiny):
     texts = ClassTexts(tiny.model, tiny.tokenizer, NAMES, 4)
     context = embed_words(tiny.model, tiny.tokenizer, "a photo of a")[None]
-    views = F.normalize(torch.randn(3, 16, 128, generator=torch.Generator().manual_seed(0)), dim=2)
+    views = F.normalize(torch.randn(2, 16, 128, generator=torch.Generator().manual_seed(0)), dim=2)
     calls = []
 
     def counted(contexts: torch.Tensor) -> torch.Tensor:
         calls.append(len(contexts))
         return texts(contexts)
 
-    shared = Start.at(context, counted, shared=True)
-    # Twice, as for two stacks of samples.
-    for _ in range(2):
-        ours = tune(counted, scores, shared, views, steps=2, lr=5e-3, share=0.25)
-    own = Start.at(context.expand(3, -1, -1), texts)
-    expected = tune(texts, scores, own, views, steps=2, lr=5e-3, share=0.25)
-    torch.testing.assert_close(ours[0], expected[0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(ours[1], expected[1], rtol=0, atol=1e-4)
-    assert not torch.equal(ours[0], context.expand(3, -1, -1))
-    # The start's features once, then one forward pass for each step.
-    assert calls == [1, 3, 3, 3, 3]
+    kept = Start.at(context, counted, reusable=True)
+    for sample in (views[:1], views[1:], views[:1]):
+        ours = tune(counted, scores, kept, sample, steps=2, lr=5e-3, share=0.25)
+        own = Start.at(context, texts)
+        expected = tune(texts, scores, own, sample, steps=2, lr=5e-3, share=0.25)
+        assert torch.equal(ours[0], expected[0])
+        assert torch.equal(ours[1], expected[1])
+        assert not torch.equal(ours[0], context)
+    # The start once, then one forward pass for each of two steps.
+    assert calls == [1, 1, 1, 1, 1, 1, 1]
+
+
+def test_with_many_classes_the_start_is_made_in_setup(task: Task, samples: list[Sample]):
+    def predictions(copies: int) -> tuple[TPT, list[torch.Tensor]]:
+        names = tuple(f"{name} {number}" for number in range(copies) for name in task.classes.names)
+        adapter = TPT(TPTConfig(views=8, selection=0.5))
+        adapter.setup(Task(task.backbone, ClassSet(names)))
+        rngs = [SampleRNG(0, sample.id) for sample in samples]
+        return adapter, [one.logits for one in adapter.adapt(samples, rngs)]
+
+    few, _ = predictions(1)
+    many, together = predictions(20)
+    assert few.start is None
+    assert few.stack > 1
+    assert many.stack == 1
+    assert many.start is not None
+    for sample, expected in zip(samples, together, strict=True):
+        (alone,) = many.adapt([sample], [SampleRNG(0, sample.id)])
+        assert torch.equal(alone.logits, expected)
 
 
 def test_tuning_lowers_the_entropy(task: Task, tiny):

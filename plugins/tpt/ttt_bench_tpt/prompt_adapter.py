@@ -18,8 +18,8 @@ from ttt_bench import (
 from ttt_bench_tpt.checkpoints import Prompt, load_prompt, locate
 from ttt_bench_tpt.text import ClassTexts, causal_text_tower
 
-# Tokens of class names in one stack of samples: above it, one sample alone fills a machine.
-STACKED_TOKENS = 4096
+# Tokens of class names in one stack of samples: above it, one sample alone keeps the device busy.
+STACKED_TOKENS, STACKED_TOKENS_CPU = 4096, 512
 
 ConfigT = TypeVar("ConfigT", bound=AdapterConfig)
 
@@ -49,7 +49,8 @@ class PromptAdapter(Adapter[ConfigT]):
             backbone.model, backbone.tokenizer, self.task.classes.names, context_tokens
         )
         self.scale = backbone.logit_scale
-        self.stack = max(1, STACKED_TOKENS // len(self.texts.suffixes))
+        tokens = STACKED_TOKENS_CPU if self.task.device.type == "cpu" else STACKED_TOKENS
+        self.stack = max(1, tokens // len(self.texts.suffixes))
 
     def text_features(
         self, context: Float[Tensor, "samples tokens width"]

@@ -159,8 +159,8 @@ class ClassTexts:
         query, key, value = (
             part.split(self.parts, dim=2) for part in project(block, block.ln_1(row), 0, 3)
         )
-        nothing = key[0][:, :, :0], value[0][:, :, :0]
-        attended = [attend(query[0], key[0], value[0], 1, nothing, self.later)]
+        nothing = torch.zeros_like(key[0][:, :, :0])
+        attended = [attend(query[0], key[0], value[0], 1, (nothing, nothing), self.later)]
         attended += self._attend_classes(query[1:], key, value)
         return finish(block, row, torch.cat(attended, dim=1))
 
@@ -234,8 +234,10 @@ def attend(
         later: whether a position, the column, comes after another, the row.
     """
     samples_and_heads = query.shape[:2]
-    query, key, value = (part.flatten(0, 1) for part in (query, key, value))  # (S*H, n*N, d)
-    prefix_key, prefix_value = (part.flatten(0, 1) for part in prefix)  # (S*H, P, d)
+    # Copies, since the graph would keep all queries, keys and values of the row for a view of some.
+    query, key, value, prefix_key, prefix_value = (
+        part.flatten(0, 1).contiguous() for part in (query, key, value, *prefix)
+    )  # (S*H, n*M, d), twice (S*H, n*N, d), twice (S*H, P, d)
     to_prefix = batch_invariant_matmul(query, prefix_key.mT)  # (S*H, n*M, P)
     own_key, own_value = by_class(key, classes), by_class(value, classes)  # (S*H*n, N, d)
     to_own = batch_invariant_matmul(by_class(query, classes), own_key.mT)  # (S*H*n, M, N)

@@ -1,6 +1,6 @@
 """TPT at 1, 2 and 4 steps, CoCoOp, and TPT from CoCoOp, on the tiny CLIP of the file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from ttt_bench import marginal_entropy, select_confident
 from ttt_bench_tpt.checkpoints import MetaNet, Prompt
-from ttt_bench_tpt.methods.tpt import tune
+from ttt_bench_tpt.methods.tpt import Logits, Start, Texts, tune
 from ttt_bench_tpt.text import ClassTexts, embed_words
-
-Logits = Callable[[Tensor, Tensor], Tensor]
 
 # Share of the views that is kept, and learning rate of AdamW.
 SHARE, LR = 0.25, 5e-3
@@ -38,15 +36,15 @@ def compute(
     start = embed_words(model, tokenizer, "a photo of a")
     texts = ClassTexts(model, tokenizer, [str(name) for name in arrays["class_names"]], len(start))
 
-    def logits(context: Tensor, features: Tensor) -> Tensor:
-        return scale * torch.bmm(features, texts(context).mT)
+    def logits(text: Tensor, features: Tensor) -> Tensor:
+        return scale * torch.bmm(features, text.mT)
 
     computed: dict[str, Tensor] = {}
     for case in sorted({name.split("/")[0] for name in tensors if name.startswith("steps")}):
-        outputs = prompt_tuning(logits, start, raw, int(case[5:]))
+        outputs = prompt_tuning(texts, logits, start, raw, int(case[5:]))
         computed |= {f"{case}/{name}": value for name, value in outputs.items()}
     if "cocoop/ctx" in tensors:
-        computed |= cocoop(logits, tensors, raw)
+        computed |= cocoop(texts, logits, tensors, raw)
     return {name: (value, tensors[name]) for name, value in computed.items() if name in tensors}
 
 
@@ -60,6 +58,7 @@ def load_clip(tensors: Mapping[str, Tensor], device: torch.device) -> Any:
 
 
 def prompt_tuning(
+    texts: Texts,
     logits: Logits,
     start: Float[Tensor, "tokens width"],
     raw: Float[Tensor, "1 views dim"],
@@ -68,15 +67,17 @@ def prompt_tuning(
     """Run TPT from words.
 
     Args:
-        logits: class scores of view features under contexts.
+        texts: text features of every class under contexts.
+        logits: class scores of view features, given text features.
         start: the context of the words.
         raw: features of the views before normalization.
         steps: steps of AdamW.
     """
     views = F.normalize(raw, dim=2)
-    before = logits(start[None], views)  # (1, views, classes)
+    begin = Start.at(start[None], texts)
+    before = logits(begin.text.detach(), views)  # (1, views, classes)
     kept = select_confident(before, SHARE)  # (1, kept)
-    after, predictions = tune(logits, start[None], views, steps, LR, SHARE)
+    after, predictions = tune(texts, logits, begin, views, steps, LR, SHARE)
     return {
         "logits_before": before[0],
         "selected": kept[0],
@@ -88,12 +89,16 @@ def prompt_tuning(
 
 
 def cocoop(
-    logits: Logits, tensors: Mapping[str, Tensor], raw: Float[Tensor, "1 views dim"]
+    texts: Texts,
+    logits: Logits,
+    tensors: Mapping[str, Tensor],
+    raw: Float[Tensor, "1 views dim"],
 ) -> dict[str, Tensor]:
     """Run CoCoOp on the first views, and TPT from CoCoOp's context of view 0.
 
     Args:
-        logits: class scores of view features under contexts.
+        texts: text features of every class under contexts.
+        logits: class scores of view features, given text features.
         tensors: the arrays of the file.
         raw: features of the views before normalization.
     """
@@ -106,9 +111,9 @@ def cocoop(
     few = views[0, : len(tensors["cocoop/logits"])]  # (few, dim)
     # As released, TPT hands the meta network the feature before normalization.
     context = prompt.conditioned_on(raw[:, 0])
-    after, predictions = tune(logits, context, views, 1, LR, SHARE)
+    after, predictions = tune(texts, logits, Start.at(context, texts), views, 1, LR, SHARE)
     return {
-        "cocoop/logits": logits(prompt.conditioned_on(few), few[:, None])[:, 0],
+        "cocoop/logits": logits(texts(prompt.conditioned_on(few)), few[:, None])[:, 0],
         "tpt_cocoop/ctx_before": context,
         "tpt_cocoop/ctx_after": after,
         "tpt_cocoop/logits_after": predictions[:, -1],

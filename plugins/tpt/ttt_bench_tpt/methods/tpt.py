@@ -75,40 +75,37 @@ class TunedPromptConfig(TuningConfig, PromptConfig):
 
 @dataclass(frozen=True)
 class Start:
-    """Contexts to tune, the text features under them, and the gradient of one by the other.
+    """Contexts to tune, with the text features under them and the graph from one to the other.
 
     Attributes:
-        context: a context for each sample, or a single one for all samples.
-        text: unit text features of every class under each context, with their graph.
-        shared: whether there is a single context, whose graph serves any number of gradients.
+        context: the context of each sample.
+        text: unit text features of every class under each context.
+        reusable: whether the graph is kept after a gradient, for the next samples.
     """
 
-    context: Float[Tensor, "contexts tokens width"]
-    text: Float[Tensor, "contexts classes dim"]
-    shared: bool
+    context: Float[Tensor, "samples tokens width"]
+    text: Float[Tensor, "samples classes dim"]
+    reusable: bool
 
     @classmethod
     def at(
-        cls, context: Float[Tensor, "contexts tokens width"], texts: Texts, shared: bool = False
+        cls, context: Float[Tensor, "samples tokens width"], texts: Texts, reusable: bool = False
     ) -> "Start":
         """Compute the text features under contexts, with a graph where gradients are enabled."""
         leaf = context.detach().requires_grad_()
-        return cls(leaf, texts(leaf), shared)
+        return cls(leaf, texts(leaf), reusable)
 
     def gradient(
         self, text_gradient: Float[Tensor, "samples classes dim"]
     ) -> Float[Tensor, "samples tokens width"]:
-        """Return the gradient of each sample's loss by its context, given the one by its text."""
-        if not self.shared:
-            return torch.autograd.grad(self.text, self.context, text_gradient)[0]
-        (gradient,) = torch.autograd.grad(
-            self.text,
-            self.context,
-            text_gradient[:, None],  # (samples, 1, classes, dim)
-            retain_graph=True,
-            is_grads_batched=True,
-        )
-        return gradient[:, 0]  # (samples, 1, tokens, width) -> (samples, tokens, width)
+        """Return the gradient of a loss by the contexts, given its gradient by the text features.
+
+        Args:
+            text_gradient: the gradient of the loss by `text`.
+        """
+        return torch.autograd.grad(
+            self.text, self.context, text_gradient, retain_graph=self.reusable
+        )[0]
 
 
 def tune(
@@ -135,10 +132,10 @@ def tune(
         The tuned contexts, and the scores of the unaugmented view before the first step and after
         each.
     """
-    context = start.context.detach().expand(len(views), -1, -1).clone()
+    context = start.context.detach().clone()
     # AdamW is elementwise, so one optimizer of a stack is one optimizer for each sample.
     optimizer = torch.optim.AdamW([context], lr=lr)
-    text = start.text.detach().expand(len(views), -1, -1)  # (samples, classes, dim)
+    text = start.text.detach()
     unadapted = logits(text, views)  # (samples, views, classes)
     kept = select_confident(unadapted, share)  # (samples, kept)
     index = kept[:, :, None].expand(-1, -1, views.shape[2])  # (samples, kept, dim)
@@ -164,13 +161,20 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
     """Test-time prompt tuning; its subclasses say where the context starts."""
 
     def start_from(self, context: Float[Tensor, "tokens width"]) -> None:
-        """Start every sample from the same context, whose text features are made once."""
+        """Start every sample from the same context.
+
+        Where samples are not stacked, the text features and their graph are made once, here.
+        """
         self.embed_classes(len(context))
-        self.start = Start.at(context[None], self.text_features, shared=True)
+        self.context = context
+        self.start = (
+            Start.at(context[None], self.text_features, reusable=True) if self.stack == 1 else None
+        )
 
     def starts(self, features: Float[Tensor, "samples dim"]) -> Start:
         """Return where samples start, given the raw features of their unaugmented views."""
-        return self.start
+        contexts = self.context.expand(len(features), -1, -1)  # (samples, tokens, width)
+        return self.start or Start.at(contexts, self.text_features)
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
