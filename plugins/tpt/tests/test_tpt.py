@@ -96,6 +96,25 @@ def test_a_long_name_costs_its_own_tokens_alone(tiny):
     assert alone < together < flops(short) + alone
 
 
+def test_the_graph_keeps_ten_widths_of_a_token_and_layer(tiny):
+    """Four for the GELU, two for the norms, four for attention; views of a projection keep more."""
+    names = [f"{first} {second}" for first in "abcdefghijklmnop" for second in ("cat", "dog")]
+    texts = ClassTexts(tiny.model, tiny.tokenizer, names, 4)
+    weights = {part.untyped_storage().data_ptr() for part in tiny.model.parameters()}
+    # Kept alive, so that no address is used twice.
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(part: torch.Tensor) -> torch.Tensor:
+        kept[part.untyped_storage().data_ptr()] = part
+        return part
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda part: part):
+        features = texts(torch.zeros(1, 4, texts.width, requires_grad=True))
+    sizes = [part.untyped_storage().nbytes() for at, part in kept.items() if at not in weights]
+    assert features.requires_grad
+    assert sum(sizes) < 10 * 4 * texts.suffixes.numel() * len(texts.blocks)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_text_under_autocast_is_float32_and_near(towers, which: int):
     model, tokenizer = towers[which], open_clip.SimpleTokenizer()
