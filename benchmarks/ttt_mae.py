@@ -88,9 +88,7 @@ def in_turn(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=sorted(SIZES), default="large")
-    parser.add_argument(
-        "--copies", type=int, default=32, help="the paper has 128: 20 GB with ViT-L"
-    )
+    parser.add_argument("--copies", type=int, default=16, help="the paper has 128, 20 GB")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -23,7 +23,7 @@ LAYERS = (
     ("compare",),
     ("report",),
     ("testing",),
-    ("new_method",),
+    ("doctor", "new_method"),
     ("cli",),
     ("__main__",),
 )

@@ -43,6 +43,7 @@ MAIN = "from ttt_bench.cli import main; main()"
         (MAIN, ["report", "--help"]),
         (MAIN, ["plot", "--help"]),
         (MAIN, ["check", "--help"]),
+        (MAIN, ["doctor", "--help"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

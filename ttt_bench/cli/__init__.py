@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "check",
     "compare": "compare",
     "data": "data",
+    "doctor": "doctor",
     "export": "export",
     "list": "list_command",
     "new-method": "new_method",

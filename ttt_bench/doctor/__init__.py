@@ -1,0 +1,1 @@
+"""What this machine is, whether what is installed is sound, and how fast methods run on it."""
