@@ -15,8 +15,10 @@ from ttt_bench import AdapterSpec, GoldenSpec, UserError, registered
 from ttt_bench.cli import doctor
 from ttt_bench.doctor.folders import folder
 from ttt_bench.doctor.machine import Device, device_named, machine, usable_cores
-from ttt_bench.doctor.proof import Effort, prove
+from ttt_bench.doctor.proof import CHECKED, ON_A_CPU, ON_A_GPU, Effort, prove
 from ttt_bench.doctor.speed import SpeedTest, matmul_rate
+from ttt_bench.registry import registry
+from ttt_bench.runner.settings import resolve_config
 
 CPU = Device("cpu", "a processor", 1.0)
 APM = {"steps": 1, "image_size": 32, "grid": 4, "widths": [16, 16, 8]}
@@ -230,6 +232,14 @@ def test_a_check_that_fails_is_named():
         (checks,) = prove(CPU, leaky, lambda line: None)["checks"]
     assert checks["counts"]["failed"] > 0
     assert "check_a_b_a: " in checks["error"]
+
+
+def test_everything_that_is_tried_by_default_is_registered_with_settings_that_are_accepted():
+    assert set(CHECKED) == {"apm", "tpt", "ttt-mae"}
+    tried = [*CHECKED.items(), *((t.method, t.settings) for t in (*ON_A_CPU, *ON_A_GPU))]
+    for method, settings in tried:
+        config = resolve_config(registry().adapters.find(method).spec, "tiny-clip", settings)
+        assert settings.items() <= config.items()
 
 
 def test_a_matmul_rate_counts_two_operations_for_a_multiply_add(monkeypatch):

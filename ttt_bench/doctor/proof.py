@@ -19,7 +19,7 @@ from ttt_bench.testing.goldens import compare
 Report = Callable[[str], None]
 
 # A check finds a leak after one step as well as after twenty.
-CHECKED = {"apm": {"steps": 3}, "tpt": {"views": 8}, "ttt-mae": {"steps": 2, "copies": 4}}
+CHECKED = {"apm": {"steps": 3}, "tpt": {"views": 10}, "ttt-mae": {"steps": 2, "copies": 4}}
 # A GPU needs many samples at once, and a sample takes a CPU seconds.
 ON_A_CPU = (SpeedTest("clip-zero-shot", 4), SpeedTest("tpt", 1), SpeedTest("apm", 1))
 ON_A_GPU = (SpeedTest("clip-zero-shot", 128), SpeedTest("tpt", 8), SpeedTest("apm", 8))
