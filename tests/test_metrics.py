@@ -15,7 +15,9 @@ from tests.run_folders import write_run
 from ttt_bench import MetricSpec, registered
 from ttt_bench.api.records import Records
 from ttt_bench.metrics import accuracy, calibration, steps
+from ttt_bench.metrics.scoring import score_parts
 from ttt_bench.metrics.values import score
+from ttt_bench.registry import registry
 
 
 def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int = 0) -> Records:
@@ -40,12 +42,16 @@ def records(n: int = 200, classes: int = 7, n_steps: int | None = 4, seed: int =
     )
 
 
+def value(name: str, drawn: Records) -> float:
+    return score(registry().metrics.find(name).spec, drawn)
+
+
 def test_nll_and_brier_are_torchs():
     drawn = records()
     logits, labels = torch.from_numpy(drawn.logits).double(), torch.from_numpy(drawn.label)
-    assert calibration.nll(drawn) == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert value("nll", drawn) == pytest.approx(F.cross_entropy(logits, labels).item())
     expected = (logits.softmax(1) - F.one_hot(labels, 7)).square().sum(1).mean().item()
-    assert calibration.brier(drawn) == pytest.approx(expected)
+    assert value("brier", drawn) == pytest.approx(expected)
 
 
 def test_ece_by_its_definition():
@@ -84,7 +90,7 @@ def test_accuracies():
         for c in range(7)
     ]
     assert accuracy.mean_per_class(drawn) == pytest.approx(100 * np.mean(shares))
-    assert accuracy.top1(drawn) <= accuracy.top5(drawn) <= 100
+    assert accuracy.top1(drawn) <= value("top5", drawn) <= 100
 
 
 def test_steps():
@@ -141,8 +147,7 @@ def _sorts_in_place(given: Records) -> float:
 
 
 def _clears_the_names(given: Records) -> float:
-    given.sample_id.clear()
-    given.group.clear()
+    given.sample_id.clear()  # pyright: ignore[reportAttributeAccessIssue]
     return 1.0
 
 
@@ -160,6 +165,7 @@ def _raises_without_text(given: Records) -> float:
 
 MISBEHAVING = {
     "sorts": (_sorts_in_place, "failed: ValueError: "),
+    "clears": (_clears_the_names, "failed: AttributeError: "),
     "exits": (_exits, "failed: SystemExit: 0"),
     "raises": (_raises, "failed: ValueError: red and  a bell \\x07; it is left out"),
     "no_text": (_raises_without_text, "TextlessError, whose text cannot be made (RuntimeError)"),
@@ -171,7 +177,7 @@ MISBEHAVING = {
     "boolean": (lambda given: True, "gave a value of type bool"),
     "object": (lambda given: object(), "gave a value of type object"),
     "tensor": (lambda given: torch.ones(()), "gave a value of type torch.Tensor"),
-    "matrix": (lambda given: given.logits, "gave a value of type numpy.ndarray"),
+    "matrix": (lambda given: given.required_logits(), "gave a value of type numpy.ndarray"),
     "nested": (lambda given: {"a": {"b": 1.0}}, "gave a value of type dict"),
     "nan": (lambda given: float("nan"), "gave a number that is not finite"),
     "infinite": (lambda given: [1.0, np.float32("inf")], "gave a number that is not finite"),
@@ -187,7 +193,6 @@ EXACT = {
     "by_name": (lambda given: {"a": np.float64(1), "b": None}, {"a": 1.0, "b": None}),
     "several": (lambda given: (np.float16(0.5), 1), [0.5, 1]),
     "nothing": (lambda given: None, None),
-    "emptied": (_clears_the_names, 1.0),
 }
 
 
@@ -235,9 +240,18 @@ def test_a_metric_that_fails_on_many_runs_is_named_once(ttt, tmp_path, monkeypat
     assert err.count("metric exits") == 1
 
 
-def test_a_metric_interrupted_by_ctrl_c_ends_the_command():
-    def interrupted(given: Records) -> float:
-        raise KeyboardInterrupt
+def _interrupted(given: Records) -> float:
+    raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        score(lambda: interrupted, records())
+
+def test_a_metric_interrupted_by_ctrl_c_ends_the_command(monkeypatch):
+    module = types.ModuleType("interrupted_metrics")
+    module.interrupted = _interrupted  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for per_sample in (False, True):
+        spec = MetricSpec(
+            name="interrupted", summary="", code="interrupted_metrics:interrupted",
+            per_sample=per_sample,
+        )  # fmt: skip
+        with registered(metrics=[spec]), pytest.raises(KeyboardInterrupt):
+            score_parts([records])

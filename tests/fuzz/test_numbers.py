@@ -1,5 +1,6 @@
 """Metrics and statistics: in their ranges, blind to the order of samples, true to definition."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,21 @@ from tests.fuzz.values import fields
 from ttt_bench.api.records import Records
 from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.metrics import accuracy, calibration, steps
+from ttt_bench.metrics.values import score
+from ttt_bench.registry import registry
+
+
+def mean(name: str) -> Callable[[Records], float]:
+    """The metric of this name, which has a value for each sample."""
+    return lambda records: score(registry().metrics.find(name).spec, records)
+
 
 PERCENT = {
-    "top1": accuracy.top1, "top5": accuracy.top5, "error_rate": accuracy.error_rate,
+    "top1": accuracy.top1, "top5": mean("top5"), "error_rate": accuracy.error_rate,
     "mean_per_class": accuracy.mean_per_class, "ece": calibration.ece,
     "oracle_top1": steps.oracle_top1, "oracle_gap": steps.oracle_gap,
 }  # fmt: skip
+LOSSES = {"nll": mean("nll"), "brier": mean("brier")}
 MANY = {"groups": accuracy.groups, "step_top1": steps.step_top1, "changed": steps.changed}
 
 
@@ -38,10 +48,10 @@ def test_metrics_are_in_their_ranges(drawn: dict[str, Any]):
         scores = metric(records) or []
         values = scores.values() if isinstance(scores, dict) else scores
         assert all(0 <= value <= 100 for value in values), name
-    assert 0 <= calibration.brier(records) <= 2 + 1e-9
-    assert calibration.nll(records) >= -1e-9
+    assert 0 <= LOSSES["brier"](records) <= 2 + 1e-9
+    assert LOSSES["nll"](records) >= -1e-9
     assert accuracy.top1(records) + accuracy.error_rate(records) == pytest.approx(100)
-    assert accuracy.top1(records) <= accuracy.top5(records) + 1e-9
+    assert accuracy.top1(records) <= PERCENT["top5"](records) + 1e-9
     assert accuracy.top1(records) <= steps.oracle_top1(records) + 1e-9
     assert sum(share for share, _, _ in calibration.reliability(records)) == pytest.approx(1)
     if records.step_predictions is not None:
@@ -53,9 +63,8 @@ def test_the_order_of_samples_changes_nothing(drawn: dict[str, Any], random):
     records = Records(**drawn)
     names = random.sample(records.sample_id, len(records))
     shuffled = records.in_order_of(names)
-    for metric in (*PERCENT.values(), *MANY.values(), calibration.brier, calibration.nll):
-        one, other = metric(records), metric(shuffled)
-        assert close(one, other), metric.__name__
+    for name, metric in {**PERCENT, **MANY, **LOSSES}.items():
+        assert close(metric(records), metric(shuffled)), name
     assert shuffled.in_order_of(records.sample_id).digest() == records.digest()
 
 

@@ -143,15 +143,21 @@ class MetricSpec(Spec):
     """A metric. `code` names a function from `Records` to its value.
 
     The value is a number, numbers by name (such as by group), a list of numbers, or None where the
-    metric does not apply. The function gets read-only arrays.
+    metric does not apply. The function gets all records of a run, read-only and without their
+    logits in memory; `Records.required_logits` reads all of them.
 
     Attributes:
+        per_sample: whether the function returns an array of one number for each sample instead. The
+            metric is their mean, and of booleans the share that is true, in percent. The function
+            gets some of the records at a time, with their logits, so a run of any size fits the
+            memory.
         heading: the heading of its column in tables, the name without underscores where "".
         shown_in: the table of `compare` that has its column: `overview`, one for each dataset, or
             `others`, a table of further metrics. `elsewhere` is for metrics that have a table or
             figure of their own.
     """
 
+    per_sample: bool = False
     heading: str = ""
     shown_in: ShownIn = "others"
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,13 @@ def _read_if_finished(
 def _read(files: RunFiles, warn: Callable[[str], object]) -> FinishedRun:
     card, manifest = files.card(), files.manifest()
     require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
-    records = files.read_records()
+    parts = files.parts()
+    cost = files.read_json("cost.json", card.key)
+    require_shape(cost, COST, str(files.path / "cost.json"))
+    summary, records = summarize(card, parts, cost, warn)
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(
             f"{files.path}: its records are not of the samples that its card names; "
             "run the same command to compute them again"
         )
-    cost = files.read_json("cost.json", card.key)
-    require_shape(cost, COST, str(files.path / "cost.json"))
-    summary = summarize(card, records, cost, warn)
-    records = replace(records, logits=None)
     return FinishedRun(files, manifest, cost, card, records, summary)

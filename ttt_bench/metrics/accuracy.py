@@ -4,6 +4,7 @@ from collections import Counter
 from itertools import compress
 
 import numpy as np
+from jaxtyping import Bool
 
 from ttt_bench.api.records import Records
 from ttt_bench.datasets.corruptions import SHORT_NAMES
@@ -36,13 +37,16 @@ def top1(records: Records) -> float:
     return percent(records.correct)
 
 
-def top5(records: Records) -> float:
-    """Return the share of samples whose label is among the five highest logits."""
+def top5(records: Records) -> Bool[np.ndarray, " samples"]:
+    """Return for each sample whether its label is among the five highest logits."""
     logits, label = records.required_logits(), records.label[:, None]
     of_label = np.take_along_axis(logits, label, axis=1)
+    rank = np.count_nonzero(logits > of_label, axis=1)
+    tied = np.flatnonzero(np.count_nonzero(logits == of_label, axis=1) > 1)
     # Of equal logits that of the lower class comes first, as in a stable sort.
-    before = (logits == of_label) & (np.arange(logits.shape[1]) < label)
-    return percent(((logits > of_label) | before).sum(axis=1) < 5)
+    before = np.arange(logits.shape[1]) < label[tied]
+    rank[tied] += np.count_nonzero((logits[tied] == of_label[tied]) & before, axis=1)
+    return rank < 5
 
 
 def error_rate(records: Records) -> float:
@@ -99,7 +103,7 @@ def mce(records: Records) -> float | None:
     """
     occurring = set(groups(records))
     wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
-    if not set(wanted) <= occurring or records.required_logits().shape[1] != IMAGENET_CLASSES:
+    if not set(wanted) <= occurring or records.classes != IMAGENET_CLASSES:
         return None
     accuracy = corruptions(records)
     ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]

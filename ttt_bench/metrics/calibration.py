@@ -1,6 +1,7 @@
 """Calibration: how well probabilities, the softmax of the logits, match frequencies."""
 
 import numpy as np
+from jaxtyping import Float
 
 from ttt_bench.api.records import Records
 from ttt_bench.metrics.accuracy import percent
@@ -40,24 +41,19 @@ def reliability(records: Records) -> list[tuple[float, float, float]]:
     return result
 
 
-def nll(records: Records) -> float:
-    """Return the mean negative log likelihood of the labels, in nats."""
-    shifted = _shifted(records.required_logits())
-    of_label = shifted[np.arange(len(records)), records.label]
-    return float((np.log(np.exp(shifted, out=shifted).sum(axis=1)) - of_label).mean())
+def nll(records: Records) -> Float[np.ndarray, " samples"]:
+    """Return for each sample the negative log likelihood of its label, in nats."""
+    logits, every = records.required_logits(), np.arange(len(records))
+    below = logits.max(axis=1).astype(np.float64) - logits[every, records.label]
+    # The highest probability is the inverse of the sum of exponentials, and never underflows.
+    return below - np.log(records.probabilities.max(axis=1))
 
 
-def brier(records: Records) -> float:
-    """Return the mean squared distance of probabilities from labels, 0 to 2 (Brier 1950)."""
-    p = _shifted(records.required_logits())
-    np.exp(p, out=p)
-    p /= p.sum(axis=1, keepdims=True)
-    p[np.arange(len(records)), records.label] -= 1
-    return float(np.einsum("nc,nc->n", p, p).mean())
+def brier(records: Records) -> Float[np.ndarray, " samples"]:
+    """Return for each sample the squared distance of probabilities from its label, 0 to 2.
 
-
-def _shifted(logits: np.ndarray) -> np.ndarray:
-    """Return a copy in float64 whose rows have the maximum 0, so that `exp` cannot overflow."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    return shifted
+    Source: Brier 1950.
+    """
+    distance = records.probabilities.copy()
+    distance[np.arange(len(records)), records.label] -= 1
+    return np.einsum("nc,nc->n", distance, distance)

@@ -25,6 +25,7 @@ STEPS = {
     "changed": "predictions that the adaptation changed, helped and harmed, percent",
 }
 OVERVIEW = {"top1": "top-1 %", "top5": "top-5 %", "oracle_top1": "oracle top-1 %"}
+PER_SAMPLE = ("top5", "nll", "brier")
 # The tables by corruption or domain show the first four, a figure the last one.
 ELSEWHERE = ("groups", "corruptions", "mean_corruption", "mce", "step_top1")
 
@@ -38,6 +39,7 @@ def ttt_bench_metrics() -> list[MetricSpec]:
             name=name,
             summary=summary,
             code=f"ttt_bench.metrics.{module}:{name}",
+            per_sample=name in PER_SAMPLE,
             heading=OVERVIEW.get(name, ""),
             shown_in=_shown_in(name),
         )

@@ -1,14 +1,15 @@
 """The summary of a run, made from its records alone: no torch, so old runs rescore at once."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ttt_bench.api.records import Records
 from ttt_bench.api.text import plain
-from ttt_bench.metrics.values import MetricError, score
+from ttt_bench.metrics.scoring import score_parts
 from ttt_bench.registry import registry
 from ttt_bench.runs.card import Card
+from ttt_bench.runs.parts import Part
 
 
 def print_warning(message: str) -> None:
@@ -18,35 +19,40 @@ def print_warning(message: str) -> None:
 
 def summarize(
     card: Card,
-    records: Records,
+    parts: Sequence[Part],
     counted: Mapping[str, Any],
     warn: Callable[[str], object] = print_warning,
-) -> dict[str, Any]:
-    """Return metrics and cost of finished records, as `run --format json` prints them.
+) -> tuple[dict[str, Any], Records]:
+    """Return metrics and cost of a finished run, as `run --format json` prints them.
 
     A metric that fails or gives no score is left out of the summary.
 
     Args:
         card: the run's protocol card.
-        records: its records.
+        parts: its records in parts, as `RunFolder.parts` gives them.
         counted: its costs, as `cost.json` holds them.
         warn: is told, in one line, of each metric that is left out.
+
+    Returns:
+        The summary, and the records without their logits.
+
+    Raises:
+        UserError: a part is missing or damaged.
     """
-    scores: dict[str, Any] = {}
-    for name, item in registry().metrics.items():
-        try:
-            scores[name] = score(item.spec.load, records)
-        except MetricError as error:
-            warn(f"metric {name} of plugin {item.plugin.name} {error}; it is left out")
+    scores = score_parts(parts, len(card.protocol["class_names"]))
+    records = scores.records
+    for name, error in scores.failed.items():
+        plugin = registry().metrics.find(name).plugin.name
+        warn(f"metric {name} of plugin {plugin} {error}; it is left out")
     per_phase = counted["flops_per_sample"].values()
     flops = sum(phase["forward"] + phase["backward"] for phase in per_phase)
     kind, config = card.method["kind"], card.method["config"]
-    return {
+    summary = {
         "method": card.method["method"],
         "dataset": card.protocol["dataset"],
         "backbone": card.method["backbone"],
         "n": len(records),
-        **scores,
+        **scores.values,
         "cost": {
             "gflops_per_sample": flops / 1e9,
             "peak_memory_mb": counted["peak_memory_bytes"] / 1e6,
@@ -59,3 +65,4 @@ def summarize(
         "known_failures": card.method["known_failures"],
         "fingerprint": card.fingerprint,
     }
+    return summary, records

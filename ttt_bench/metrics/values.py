@@ -1,7 +1,8 @@
 """Judging metrics: what one gets, and what it may give back."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,29 +10,87 @@ import numpy as np
 
 from ttt_bench.api.errors import described
 from ttt_bench.api.records import MissingLogitsError, Records
+from ttt_bench.api.specs import MetricSpec
+from ttt_bench.metrics.accuracy import percent
 
 ALLOWED = "it must give a number, numbers by name, a list of numbers, or None"
+ALLOWED_PER_SAMPLE = "it must give an array of one number for each sample"
 
 
 class MetricError(Exception):
     """A metric that failed, or gave something that is no score; one line says what."""
 
 
-def score(metric: Callable[[], Callable[[Records], Any]], records: Records) -> Any:
+def score(metric: MetricSpec, records: Records) -> Any:
     """Load a metric, compute it, and return its value as JSON holds it.
 
-    The metric gets copies of the lists and read-only arrays, so that it cannot change what others
-    get.
-
     Args:
-        metric: loads the metric's function.
-        records: the records of a run.
+        metric: the metric's spec.
+        records: the records of a run, see `guarded`.
 
     Raises:
         MetricError: the metric failed or gave something that is no score.
     """
+    if metric.per_sample:
+        return mean_of([score_samples(metric, records)])
+    with _named_errors():
+        return judge(metric.load()(records))
+
+
+def score_samples(metric: MetricSpec, records: Records) -> np.ndarray:
+    """Load a metric that gives a value for each sample, and return the values, `[N]`.
+
+    Args:
+        metric: the metric's spec, whose `per_sample` is true.
+        records: a part of a run's records, see `guarded`.
+
+    Raises:
+        MetricError: the metric failed or gave something else.
+    """
+    with _named_errors():
+        values = metric.load()(records)
+    if not isinstance(values, np.ndarray):
+        raise MetricError(f"gave {_what(values)}; {ALLOWED_PER_SAMPLE}")
+    if values.shape != (len(records),) or values.dtype.kind not in "biuf":
+        raise MetricError(
+            f"gave an array of shape {values.shape} and type {values.dtype} for {len(records)} "
+            f"samples; {ALLOWED_PER_SAMPLE}"
+        )
+    return values
+
+
+def mean_of(parts: Sequence[np.ndarray]) -> Any:
+    """Return the mean of the values of all parts; of booleans the share that is true, in percent.
+
+    Raises:
+        MetricError: it is not finite.
+    """
+    values = np.concatenate(parts)
+    with _named_errors():
+        return judge(percent(values) if values.dtype == bool else values.mean(dtype=np.float64))
+
+
+def guarded(records: Records) -> Records:
+    """Return the same records with names in tuples and arrays read-only.
+
+    No metric can then change what others get.
+    """
+    changed: dict[str, Any] = {}
+    for one in fields(records):
+        value = getattr(records, one.name)
+        if isinstance(value, np.ndarray):
+            changed[one.name] = value.view()
+            changed[one.name].setflags(write=False)
+        elif isinstance(value, list):
+            changed[one.name] = tuple(value)
+    return replace(records, **changed)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn whatever a metric raises into a `MetricError`."""
     try:
-        return judge(metric()(_protected(records)))
+        yield
     # Ctrl-C is the user's. Everything else is the metric's, even sys.exit.
     except (KeyboardInterrupt, MetricError):
         raise
@@ -86,16 +145,3 @@ def _what(value: Any) -> str:
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     return f"a value of type {name}"
-
-
-def _protected(records: Records) -> Records:
-    """Return the same records with lists of their own and read-only views of the arrays."""
-    changed: dict[str, Any] = {}
-    for one in fields(records):
-        value = getattr(records, one.name)
-        if isinstance(value, np.ndarray):
-            changed[one.name] = value.view()
-            changed[one.name].setflags(write=False)
-        elif isinstance(value, list):
-            changed[one.name] = list(value)
-    return replace(records, **changed)

@@ -46,7 +46,8 @@ def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
     entries = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
     spread = np.linspace(0, len(rows) - 1, min(shown, len(rows))).round().astype(int)
     records = runs[0].records
-    for row in rows[spread].tolist():
+    shown_rows: list[int] = rows[spread].tolist()
+    for row in shown_rows:
         index = entries.get(records.sample_id[row])
         if index is None:
             continue

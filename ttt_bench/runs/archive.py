@@ -1,13 +1,16 @@
 """Exported runs: finished runs in one zip file, which is read as their folders are."""
 
 import json
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +18,7 @@ import pyarrow.parquet as pq
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.runs import export_zip
-from ttt_bench.runs.arrow import from_table, to_table
+from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
 from ttt_bench.runs.card import Card, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.runs.export_zip import (
@@ -27,13 +30,15 @@ from ttt_bench.runs.export_zip import (
     require_export,
 )
 from ttt_bench.runs.folder import COST_FILE, MANIFEST_FILE, SUMMARY_FILE, RunFolder
+from ttt_bench.runs.parts import Part, regrouped, without_logits
 from ttt_bench.toolkit.atomic import atomic_write
 
 SUFFIX = ".zip"
 # Between the file and the run in it, such as `results.zip!8f2c01d3aa`.
 SEPARATOR = "!"
-# The seal of the records stands for all of them, in place of a chunk's number.
-ALL_CHUNKS = -1
+# The field of the records' file with the checksums of its parts, and the samples of a part.
+SEAL = b"seal"
+PART_SAMPLES = 8192
 
 # Columns whose values come again and again.
 REPEATED = ("group", "label", "prediction", "unadapted_prediction", "step_predictions.list.element")
@@ -89,21 +94,66 @@ class ExportedRun:
         Raises:
             UserError: they are damaged, were edited, or belong to another run.
         """
+        return joined([part() for part in self.parts()])
+
+    def parts(self) -> list[Part]:
+        """Return a function for each part of the records, in order, which reads the part.
+
+        Raises:
+            UserError: they are damaged, were edited, or belong to another run.
+        """
         card = self.card()
         content = self._content(RECORDS_FILE)
-        try:
-            table = _bounded(content, card.protocol["n"]).read()
-            records, metadata = from_table(table), table.schema.metadata
-            if metadata[b"run"].decode() != card.key:
-                raise ValueError("they belong to another run")
-            checksum = chunk_checksum(records, card.key, ALL_CHUNKS)
-            if metadata[b"sha256"].decode() != checksum:
+        with self._records_refused():
+            file = opened_table(content, export_zip.LARGEST_RECORDS)
+            samples, rows = card.protocol["n"], file.metadata.num_rows
+            if rows != samples:
+                raise ValueError(f"{rows} rows for {samples} samples")
+            seal = (file.metadata.metadata or {}).get(SEAL)
+            if seal is None:
+                raise ValueError("they carry no checksum")
+            bound = unsealed(json.loads(seal), card.key)
+            seconds, checksums = float(bound["seconds"]), list(bound["parts"])
+            if len(checksums) != file.metadata.num_row_groups:
+                raise ValueError("parts of them are missing")
+        return [
+            # The time is known of all parts together.
+            partial(self._read_part, content, file.metadata, number, checksum,
+                    0.0 if number else seconds)
+            for number, checksum in enumerate(checksums)
+        ]  # fmt: skip
+
+    def _read_part(
+        self,
+        content: bytes,
+        metadata: pq.FileMetaData,
+        number: int,
+        checksum: str,
+        seconds: float,
+    ) -> Records:
+        with self._records_refused():
+            # Several threads read at once, each with a parser of its own.
+            file = pq.ParquetFile(pa.BufferReader(content), metadata=metadata)
+            records = from_table(file.read_row_group(number, use_threads=False))
+            if checksum != chunk_checksum(records, self.name.partition("-")[0], number):
                 raise ValueError("their values do not fit their checksum")
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        return replace(records, seconds=seconds)
+
+    @contextmanager
+    def _records_refused(self) -> Iterator[None]:
+        """Say of records that cannot be read, or are not what was written, that they are damaged.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        try:
+            yield
+        except (
+            pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError
+        ) as error:  # fmt: skip
             raise UserError(
                 f"{self.path}/{RECORDS_FILE} was edited or damaged ({first_line(error)}); {ADVICE}"
             ) from error
-        return records
 
     def _load(self, name: str) -> dict[str, Any]:
         try:
@@ -191,10 +241,13 @@ def write_export(
                 numbered = (f"{key}-{number}" for number in range(2, MOST_RUNS + 2))
                 name = next(one for one in (key, *numbered) if one not in names)
                 names.add(name)
-                for member, content in _contents(files, summary, logits).items():
-                    entry = zipfile.ZipInfo(f"{name}/{member}", DATE)
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(entry, content)
+                for member, value in _json_files(files, summary).items():
+                    archive.writestr(_entry(f"{name}/{member}"), value)
+                with tempfile.TemporaryFile() as packed:
+                    _pack(files, logits, packed)
+                    packed.seek(0)
+                    with archive.open(_entry(f"{name}/{RECORDS_FILE}"), "w") as member:
+                        shutil.copyfileobj(packed, member)
             require_export(archive.infolist())
     except (ValueError, zipfile.LargeZipFile) as error:
         raise UserError(
@@ -206,58 +259,64 @@ def write_export(
         ) from error
 
 
-def _contents(files: RunFiles, summary: Mapping[str, Any], logits: bool) -> dict[str, bytes]:
-    """Return the content of each file of a run in an export, by name."""
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, DATE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _json_files(files: RunFiles, summary: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the content of each JSON file of a run in an export, by name."""
     key = files.card().key
-    records = files.read_records()
-    if logits and records.logits is None:
-        raise UserError(f"{files.path}: its records come without logits; leave --logits out")
-    if not logits:
-        records = replace(records, logits=None)
     values = {
         MANIFEST_FILE: files.manifest(),
         COST_FILE: files.read_json(COST_FILE, key),
         SUMMARY_FILE: summary,
     }
-    contents = {
+    return {
         name: json.dumps(sealed(value, key), indent=1).encode() for name, value in values.items()
     }
-    packed = _packed(records, key)
-    _bounded(packed, len(records))
-    return {**contents, RECORDS_FILE: packed}
 
 
-def _packed(records: Records, key: str) -> bytes:
-    """Return records as the bytes of a small parquet file, sealed as a chunk is."""
-    metadata = {"run": key, "sha256": chunk_checksum(records, key, ALL_CHUNKS)}
-    packed = BytesIO()
+def _pack(files: RunFiles, logits: bool, packed: BinaryIO) -> None:
+    """Write a run's records as a small parquet file of sealed parts, a row group each.
+
+    Raises:
+        UserError: the run has no logits where they are asked for.
+        ValueError: the records are too large to be read again.
+    """
+    key, seconds, size, checksums = files.card().key, 0.0, 0, list[str]()
+    writer: pq.ParquetWriter | None = None
+    parts = (part() for part in files.parts())
+    kept = parts if logits else map(without_logits, parts)
+    for number, part in enumerate(regrouped(kept, PART_SAMPLES)):
+        if logits and part.logits is None:
+            raise UserError(f"{files.path}: its records come without logits; leave --logits out")
+        seconds += part.seconds
+        part = replace(part, seconds=0.0)
+        checksums.append(chunk_checksum(part, key, number))
+        table = to_table(part)
+        size += table.nbytes
+        if size > export_zip.LARGEST_RECORDS:
+            raise ValueError("the records are too large")
+        writer = writer or _writer(packed, table.schema)
+        writer.write_table(table, row_group_size=len(part))
+    assert writer is not None
+    seal = sealed({"seconds": seconds, "parts": checksums}, key)
+    writer.add_key_value_metadata({SEAL.decode(): json.dumps(seal)})
+    writer.close()
+    packed.seek(0)
+    opened_table(packed.read(), export_zip.LARGEST_RECORDS)
+
+
+def _writer(packed: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
     # Names and digests are all different; a dictionary of them would only add to the file.
     repeated: Any = [*REPEATED]
-    pq.write_table(
-        to_table(records, metadata),
+    return pq.ParquetWriter(
         packed,
+        schema,
         compression="zstd",
         compression_level=15,
         use_dictionary=repeated,
         write_statistics=False,
     )
-    return packed.getvalue()
-
-
-def _bounded(content: bytes, samples: int) -> pq.ParquetFile:
-    """Return a parquet file whose declared size is bounded, before its values are read.
-
-    Raises:
-        ValueError: it declares another number of rows, or too many bytes.
-    """
-    file = pq.ParquetFile(pa.BufferReader(content))
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    if file.metadata.num_rows != samples:
-        raise ValueError(f"{file.metadata.num_rows} rows for {samples} samples")
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    values = max((column.num_values for column in columns), default=0)
-    size = sum(column.total_uncompressed_size for column in columns)
-    # 4 bytes for a value, however well it is packed.
-    if max(4 * values, size) > export_zip.LARGEST_RECORDS:
-        raise ValueError("the records are too large")
-    return file

@@ -10,34 +10,33 @@ import pyarrow.parquet as pq
 from ttt_bench.api.records import Records
 
 REQUIRED = ("sample_id", "image_digest", "label", "prediction", "confidence")
-SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("image_digest", pa.string()),
-        ("group", pa.string()),
-        ("label", pa.int32()),
-        ("prediction", pa.int32()),
-        ("confidence", pa.float32()),
-        ("unadapted_prediction", pa.int32()),
-        ("step_predictions", pa.list_(pa.int32())),
-        ("logits", pa.list_(pa.float32())),
-    ]
-)
+COLUMNS = [
+    ("sample_id", pa.string()),
+    ("image_digest", pa.string()),
+    ("group", pa.string()),
+    ("label", pa.int32()),
+    ("prediction", pa.int32()),
+    ("confidence", pa.float32()),
+    ("unadapted_prediction", pa.int32()),
+    ("step_predictions", pa.list_(pa.int32())),
+]
+LOGITS = "logits"
+# Bytes of a logit, a little-endian float32.
+WIDTH = 4
 
 
 def to_table(records: Records, metadata: Mapping[str, str] | None = None) -> pa.Table:
     """Convert records to a table; the time goes into its metadata.
+
+    The logits of a sample are one value of C float32 numbers, 4 C bytes: as a list of numbers they
+    take ten times as long to read.
 
     Args:
         records: the records.
         metadata: more entries for the table's metadata.
     """
     missing = [None] * len(records)
-    unadapted, steps, logits = (
-        records.unadapted_prediction,
-        records.step_predictions,
-        records.logits,
-    )
+    unadapted, steps = records.unadapted_prediction, records.step_predictions
     columns = {
         "sample_id": records.sample_id,
         "image_digest": records.image_digest,
@@ -47,10 +46,11 @@ def to_table(records: Records, metadata: Mapping[str, str] | None = None) -> pa.
         "confidence": records.confidence,
         "unadapted_prediction": missing if unadapted is None else unadapted,
         "step_predictions": missing if steps is None else _lists(steps, pa.int32()),
-        "logits": missing if logits is None else _lists(logits, pa.float32()),
+        LOGITS: pa.nulls(len(records)) if records.logits is None else _rows(records.logits),
     }
+    schema = pa.schema([*COLUMNS, (LOGITS, columns[LOGITS].type)])
     return pa.table(
-        columns, SCHEMA.with_metadata({"seconds": repr(records.seconds), **(metadata or {})})
+        columns, schema.with_metadata({"seconds": repr(records.seconds), **(metadata or {})})
     )
 
 
@@ -58,40 +58,57 @@ def from_table(table: pa.Table) -> Records:
     """Convert a table to records, whose arrays are read-only.
 
     Raises:
-        ValueError: a required value is missing.
+        ValueError: a required value is missing, or a column has another type.
         KeyError: the metadata or a column is missing.
     """
-    if any(table[name].null_count for name in REQUIRED):
+    types = dict(zip(table.column_names, table.schema.types, strict=True))
+    wrong = next((name for name, type_ in COLUMNS if types[name] != type_), None)
+    if wrong is not None:
+        raise ValueError(f"its column {wrong} has another type")
+    arrays = {name: _one_array(table[name]) for name in types}
+    if any(arrays[name].null_count for name in REQUIRED):
         raise ValueError("values are missing")
-    metadata = table.schema.metadata or {}
-    table = table.cast(SCHEMA.with_metadata(metadata)).combine_chunks()
-    steps, unadapted, logits = (
-        table[name] for name in ("step_predictions", "unadapted_prediction", "logits")
-    )
+    steps, unadapted = arrays["step_predictions"], arrays["unadapted_prediction"]
     records = Records(
-        sample_id=table["sample_id"].to_pylist(),
-        image_digest=table["image_digest"].to_pylist(),
-        group=table["group"].to_pylist(),
-        label=_values(table["label"]),
-        prediction=_values(table["prediction"]),
-        confidence=_values(table["confidence"]),
+        sample_id=arrays["sample_id"].to_pylist(),
+        image_digest=arrays["image_digest"].to_pylist(),
+        group=_repeated(arrays["group"]),
+        label=_values(arrays["label"]),
+        prediction=_values(arrays["prediction"]),
+        confidence=_values(arrays["confidence"]),
         unadapted_prediction=None if unadapted.null_count else _values(unadapted),
         step_predictions=None if steps.null_count else _matrix(steps),
-        logits=None if logits.null_count else _matrix(logits),
-        seconds=float(metadata[b"seconds"]),
+        logits=None if arrays[LOGITS].null_count else _logits(arrays[LOGITS]),
+        seconds=float(table.schema.metadata[b"seconds"]),
     )
     return records.read_only()
 
 
-def read_table(content: bytes) -> pa.Table:
-    """Read a table from the bytes of a parquet file.
+def opened_table(content: bytes, largest: int) -> pq.ParquetFile:
+    """Open the bytes of a parquet file of records, whose declared size is bounded.
 
     The parser gets bytes, not a path: what it maps into memory cannot vanish under it.
 
+    Args:
+        content: the bytes.
+        largest: bytes that its values may take, however well they are packed.
+
     Raises:
         pyarrow.ArrowException: the bytes are no parquet file.
+        ValueError: it declares too many bytes.
     """
-    return pq.ParquetFile(pa.BufferReader(content)).read()
+    file = pq.ParquetFile(pa.BufferReader(content))
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    values = max((column.num_values for column in columns), default=0)
+    size = sum(column.total_uncompressed_size for column in columns)
+    # Equal rows of logits may be packed into one; read, each takes its own bytes.
+    rows = file.metadata.num_rows * max(
+        (file.schema.column(i).length for i in range(len(file.schema))), default=0
+    )
+    if max(WIDTH * values, size, rows) > largest:
+        raise ValueError("the records are too large")
+    return file
 
 
 def joined(parts: Sequence[Records]) -> Records:
@@ -126,23 +143,52 @@ def _lists(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, flat)
 
 
-def _values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+def _rows(logits: np.ndarray) -> pa.Array:
+    # (N, C) -> N values of 4 C bytes
+    rows = np.ascontiguousarray(logits, "<f4")
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(WIDTH * rows.shape[1]), len(rows), [None, pa.py_buffer(rows)]
+    )
+
+
+def _logits(array: pa.Array) -> np.ndarray:
+    """Return rows of logits without missing values as a matrix.
+
+    Raises:
+        ValueError: the column holds something else.
+    """
+    if not pa.types.is_fixed_size_binary(array.type) or array.type.byte_width % WIDTH:
+        raise ValueError(f"its column {LOGITS} has another type")
+    width = array.type.byte_width
+    flat = np.frombuffer(
+        array.buffers()[1], "<f4", len(array) * width // WIDTH, array.offset * width
+    )
+    # N rows of 4 C bytes -> (N, C)
+    return flat.reshape(len(array), width // WIDTH)
+
+
+def _repeated(array: pa.Array) -> list[str | None]:
+    """Return the strings of a column in which few come again and again, each of them once."""
+    once: dict[str | None, str | None] = {}
+    return [once.setdefault(name, name) for name in array.to_pylist()]
+
+
+def _values(array: pa.Array) -> np.ndarray:
     """Return the numbers of a column without missing values.
 
     The method `to_numpy` imports pandas, which takes longer than reading a run.
     """
-    array = _one_array(column)
     dtype = np.dtype(array.type.to_pandas_dtype())
     if len(array) == 0:
         return np.zeros(0, dtype)
     return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
 
 
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+def _matrix(array: pa.Array) -> np.ndarray:
     # Lists of one length, flattened: N*K values -> (N, K)
-    return _values(_one_array(column).flatten()).reshape(len(column), -1)
+    return _values(array.flatten()).reshape(len(array), -1)
 
 
-def _one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.api.regular_files import require_regular
-from ttt_bench.runs.arrow import from_table, joined, read_table, to_table
+from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
 from ttt_bench.runs.card import Card, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
+from ttt_bench.runs.parts import Part
 from ttt_bench.toolkit.atomic import atomic_write
 
 DEFAULT_OUTPUT = Path("ttt-bench-runs")
@@ -158,8 +160,14 @@ class RunFolder:
             "sha256": chunk_checksum(records, key, number),
         }
         with _writing(self.chunk_path(number)) as temporary:
-            # Dictionaries of values that hardly repeat cost time and space.
-            pq.write_table(to_table(records, metadata), temporary, use_dictionary=False)
+            # Logits hardly repeat: dictionaries of them and compression would only cost time.
+            pq.write_table(
+                to_table(records, metadata),
+                temporary,
+                use_dictionary=False,
+                compression="none",
+                write_statistics=False,
+            )
 
     def read_chunk(self, number: int, key: str, sample_ids: Sequence[str] | None = None) -> Records:
         """Read the records of one chunk of the run with this key.
@@ -168,12 +176,10 @@ class RunFolder:
             UnfinishedRunError: the file is missing.
             UserError: it is damaged, not of this run and place, or not of these samples.
         """
-        path = self.chunk_path(number)
-        if not path.exists():
-            raise UnfinishedRunError(f"{path} is missing; run the same command to finish the run")
+        path = self._require_chunk(number)
         require_regular(path, LARGEST_CHUNK)
         try:
-            table = read_table(path.read_bytes())
+            table = opened_table(path.read_bytes(), LARGEST_CHUNK).read(use_threads=False)
             records, metadata = from_table(table), table.schema.metadata
             if metadata[b"sha256"].decode() != chunk_checksum(
                 records, metadata[b"run"].decode(), int(metadata[b"chunk"])
@@ -191,18 +197,36 @@ class RunFolder:
             raise UserError(f"{path} holds other samples; run the same command to do it again")
         return records
 
+    def _require_chunk(self, number: int) -> Path:
+        path = self.chunk_path(number)
+        if not path.exists():
+            raise UnfinishedRunError(f"{path} is missing; run the same command to finish the run")
+        return path
+
     def read_records(self) -> Records:
-        """Read every record of a finished run, in the order of its plan.
+        """Read every record of a finished run with its logits, in the order of its plan.
 
         Raises:
             UserError: a chunk is missing or damaged.
+        """
+        return joined([part() for part in self.parts()])
+
+    def parts(self) -> list[Part]:
+        """Return a function for each chunk of a finished run, in order, which reads the chunk.
+
+        Raises:
+            UnfinishedRunError: a chunk is missing.
+            UserError: the manifest is damaged or names no number of chunks.
         """
         card = self.card()
         count = card.method.get("chunks")
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{self.path / MANIFEST_FILE} does not say how many chunks there are")
-        key = card.key
-        return joined([self.read_chunk(number, key) for number in range(count)])
+        key, parts = card.key, list[Part]()
+        for number in range(count):
+            self._require_chunk(number)
+            parts.append(partial(self.read_chunk, number, key))
+        return parts
 
     def holds_chunk_of(self, key: str) -> bool:
         """Say whether some chunk file is sound and belongs to the run with this key."""

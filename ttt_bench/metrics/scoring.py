@@ -1,0 +1,102 @@
+"""Scoring a run in one pass over its records, which are read in parts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from ttt_bench.api.records import Records
+from ttt_bench.api.specs import MetricSpec
+from ttt_bench.metrics.values import MetricError, guarded, mean_of, score, score_samples
+from ttt_bench.registry import registry
+from ttt_bench.runs.arrow import joined
+from ttt_bench.runs.parts import Part, all_logits, over_parts, without_logits
+
+# Logits that are scored together: their float64 probabilities stay in a processor's cache.
+TOGETHER = 2**18
+
+SampleValues = list[np.ndarray] | MetricError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The value of every metric of one run.
+
+    Attributes:
+        records: the run's records, without logits in memory.
+        values: the value of each metric, by name.
+        failed: the metrics that failed or gave no score, each with its error.
+    """
+
+    records: Records
+    values: dict[str, Any]
+    failed: dict[str, MetricError]
+
+
+def score_parts(parts: Sequence[Part], classes: int | None = None) -> Scores:
+    """Read the records of a run and compute every metric.
+
+    At most as many parts as there are threads are in memory at a time. Their logits are dropped
+    when the metrics of kind `per_sample` have seen them. A metric that takes all logits by
+    `Records.required_logits` reads them again, all at once.
+
+    Args:
+        parts: the parts of the records.
+        classes: how many classes there are, for records that were exported without logits.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
+    metrics = {name: item.spec for name, item in registry().metrics.items()}
+    per_sample = {name: spec for name, spec in metrics.items() if spec.per_sample}
+    scored = over_parts(lambda part: (without_logits(part), _score_part(part, per_sample)), parts)
+    records = joined([part for part, _ in scored])
+    stored = all(part.classes is not None for part, _ in scored)
+    records = replace(records, classes=records.classes if stored else classes)
+    whole = replace(guarded(records), load_logits=_reading(parts, records) if stored else None)
+    values: dict[str, Any] = {}
+    failed: dict[str, MetricError] = {}
+    for name, spec in metrics.items():
+        try:
+            if spec.per_sample:
+                values[name] = _mean([samples[name] for _, samples in scored])
+            else:
+                values[name] = score(spec, whole)
+        except MetricError as error:
+            failed[name] = error
+    return Scores(records, values, failed)
+
+
+def _score_part(records: Records, metrics: Mapping[str, MetricSpec]) -> dict[str, SampleValues]:
+    """Return the values of each metric for the samples of a part, or the error of the metric."""
+    results: dict[str, SampleValues] = {name: [] for name in metrics}
+    step = max(1, TOGETHER // (records.classes or 1))
+    for start in range(0, len(records), step):
+        some = guarded(records.between(start, start + step))
+        for name, spec in metrics.items():
+            so_far = results[name]
+            if isinstance(so_far, list):
+                try:
+                    so_far.append(score_samples(spec, some))
+                except MetricError as error:
+                    results[name] = error
+    return results
+
+
+def _mean(parts: Sequence[SampleValues]) -> Any:
+    """Return the mean over the samples of all parts.
+
+    Raises:
+        MetricError: the metric failed for a part, or its mean is not finite.
+    """
+    for part in parts:
+        if isinstance(part, MetricError):
+            raise part
+    return mean_of([values for part in parts if isinstance(part, list) for values in part])
+
+
+def _reading(parts: Sequence[Part], records: Records) -> Callable[[], np.ndarray]:
+    """Return a function that reads the logits of these records, once for all metrics."""
+    return cache(partial(all_logits, parts, len(records), records.classes or 0))

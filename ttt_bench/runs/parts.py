@@ -1,0 +1,87 @@
+"""Records in parts: a run's chunks, read one at a time, so that logits never fill the memory."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import accumulate
+from typing import TypeVar
+
+import numpy as np
+
+from ttt_bench.api.records import Records
+from ttt_bench.runs.arrow import joined
+
+# Reads and checks one part of the records.
+Part = Callable[[], Records]
+Result = TypeVar("Result")
+
+# Parsing, checksums and metrics mostly run outside of Python's lock. Each thread holds one part.
+THREADS = min(os.cpu_count() or 1, 4)
+
+
+def over_parts(function: Callable[[Records], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return what a function gives for each part, in order; the parts themselves are not kept.
+
+    Args:
+        function: gets the records of a part. It is called in several threads.
+        parts: the parts.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(lambda part: function(part()), parts))
+
+
+def without_logits(records: Records) -> Records:
+    """Return records whose logits are not in memory."""
+    return replace(records, logits=None)
+
+
+def all_logits(parts: Sequence[Part], samples: int, classes: int) -> np.ndarray:
+    """Read the logits of all parts, `[N, C]`.
+
+    Args:
+        parts: the parts, each with logits.
+        samples: N.
+        classes: C.
+    """
+    logits = np.empty((samples, classes), np.float32)
+    start = 0
+    for part in parts:
+        read = part().required_logits()
+        logits[start : start + len(read)] = read
+        start += len(read)
+    logits.setflags(write=False)
+    return logits
+
+
+def chosen_rows(parts: Sequence[Part], lengths: Sequence[int], rows: Sequence[int]) -> Records:
+    """Read a few records with their logits, from the parts that hold them.
+
+    Args:
+        parts: the parts.
+        lengths: the number of records of each part.
+        rows: the rows, in ascending order, counted over all parts.
+    """
+    wanted = np.array(rows, dtype=int)
+    ends = list(accumulate(lengths))
+    chosen: list[Records] = []
+    for part, length, end in zip(parts, lengths, ends, strict=True):
+        inside = wanted[(wanted >= end - length) & (wanted < end)] - (end - length)
+        if len(inside):
+            chosen.append(part().rows(inside.tolist()))
+    return joined(chosen)
+
+
+def regrouped(parts: Iterator[Records], samples: int) -> Iterator[Records]:
+    """Yield the same records in pieces of at least so many samples, the last one aside."""
+    waiting: list[Records] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= samples:
+            yield joined(waiting)
+            waiting = []
+    if waiting:
+        yield joined(waiting)
