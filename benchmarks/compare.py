@@ -8,11 +8,13 @@ drawn predictions of ImageNet-C's size and shape. Prints JSON.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,22 @@ def write_run(path: Path, method: str, samples: int, classes: int, steps: int, s
     folder.write_json("cost.json", cost, card.key)
 
 
+def write_runs(root: Path, options: argparse.Namespace) -> None:
+    """Write a run of every method."""
+    for number in range(options.methods):
+        name = f"method-{number:02}"
+        write_run(root / name, name, options.samples, options.classes, options.steps, number + 1)
+
+
+def in_a_process(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call a function in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{function.__name__} failed")
+
+
 def protocol_part(ids: list[str], classes: int) -> dict[str, Any]:
     """Return the part of the card that all runs share."""
     return {
@@ -122,11 +140,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        for number in range(options.methods):
-            write_run(
-                Path(root, "runs", f"method-{number:02}"), f"method-{number:02}",
-                options.samples, options.classes, options.steps, number + 1,
-            )  # fmt: skip
+        # The peak memory of a command is at least that of the process that starts it.
+        in_a_process(write_runs, (Path(root, "runs"), options))
         command = [sys.executable, "-m", "ttt_bench"]
         runs = str(Path(root, "runs"))
         result = {

@@ -254,4 +254,4 @@ def test_a_metric_interrupted_by_ctrl_c_ends_the_command(monkeypatch):
             per_sample=per_sample,
         )  # fmt: skip
         with registered(metrics=[spec]), pytest.raises(KeyboardInterrupt):
-            score_parts([records])
+            score_parts([records], classes=7)

@@ -1,6 +1,6 @@
 """Scoring a run in one pass over its records, which are read in parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -12,7 +12,7 @@ from ttt_bench.api.specs import MetricSpec
 from ttt_bench.metrics.values import MetricError, guarded, mean_of, score, score_samples
 from ttt_bench.registry import registry
 from ttt_bench.runs.arrow import joined
-from ttt_bench.runs.parts import Part, all_logits, over_parts, without_logits
+from ttt_bench.runs.parts import Part, all_logits, over_parts, regrouped, without_logits
 
 # Logits that are scored together: their float64 probabilities stay in a processor's cache.
 TOGETHER = 2**18
@@ -35,25 +35,26 @@ class Scores:
     failed: dict[str, MetricError]
 
 
-def score_parts(parts: Sequence[Part], classes: int | None = None) -> Scores:
+def score_parts(parts: Sequence[Part], classes: int) -> Scores:
     """Read the records of a run and compute every metric.
 
-    At most as many parts as there are threads are in memory at a time. Their logits are dropped
-    when the metrics of kind `per_sample` have seen them. A metric that takes all logits by
-    `Records.required_logits` reads them again, all at once.
+    Each thread has the logits of a few chunks in memory, until the metrics that are `per_sample`
+    have seen them. A metric that takes all logits by `Records.required_logits` reads them again,
+    all at once.
 
     Args:
         parts: the parts of the records.
-        classes: how many classes there are, for records that were exported without logits.
+        classes: how many classes there are, as the card says.
 
     Raises:
         UserError: a part is missing or damaged.
     """
     metrics = {name: item.spec for name, item in registry().metrics.items()}
     per_sample = {name: spec for name, spec in metrics.items() if spec.per_sample}
-    scored = over_parts(lambda part: (without_logits(part), _score_part(part, per_sample)), parts)
-    records = joined([part for part, _ in scored])
-    stored = all(part.classes is not None for part, _ in scored)
+    scored = over_parts(lambda some: _score_some(some, per_sample, classes), parts)
+    read = [part for some, _ in scored for part in some]
+    records = joined(read)
+    stored = all(part.classes is not None for part in read)
     records = replace(records, classes=records.classes if stored else classes)
     whole = replace(guarded(records), load_logits=_reading(parts, records) if stored else None)
     values: dict[str, Any] = {}
@@ -69,20 +70,33 @@ def score_parts(parts: Sequence[Part], classes: int | None = None) -> Scores:
     return Scores(records, values, failed)
 
 
-def _score_part(records: Records, metrics: Mapping[str, MetricSpec]) -> dict[str, SampleValues]:
-    """Return the values of each metric for the samples of a part, or the error of the metric."""
+def _score_some(
+    parts: Iterator[Records], metrics: Mapping[str, MetricSpec], classes: int
+) -> tuple[list[Records], dict[str, SampleValues]]:
+    """Return parts without their logits, and the values of each metric for their samples.
+
+    A metric that fails for some samples has its error in place of values.
+    """
+    read: list[Records] = []
+
+    def noted() -> Iterator[Records]:
+        for part in parts:
+            read.append(without_logits(part))
+            yield part
+
     results: dict[str, SampleValues] = {name: [] for name in metrics}
-    step = max(1, TOGETHER // (records.classes or 1))
-    for start in range(0, len(records), step):
-        some = guarded(records.between(start, start + step))
-        for name, spec in metrics.items():
-            so_far = results[name]
-            if isinstance(so_far, list):
-                try:
-                    so_far.append(score_samples(spec, some))
-                except MetricError as error:
-                    results[name] = error
-    return results
+    samples = max(1, TOGETHER // max(1, classes))
+    for records in regrouped(noted(), samples):
+        for start in range(0, len(records), samples):
+            some = guarded(records.between(start, start + samples))
+            for name, spec in metrics.items():
+                so_far = results[name]
+                if isinstance(so_far, list):
+                    try:
+                        so_far.append(score_samples(spec, some))
+                    except MetricError as error:
+                        results[name] = error
+    return read, results
 
 
 def _mean(parts: Sequence[SampleValues]) -> Any:

@@ -170,7 +170,7 @@ def execute(opened: OpenRun) -> dict[str, Any]:
                 texts = {"files": [text for _, text in sorted(unreadable)]}
                 folder.write_json(UNREADABLE_FILE, texts, key)
                 raise UnreadableImagesError(sorted(unreadable))
-    summary, _ = summarize(opened.card, folder.parts(), folder.read_json(COST_FILE, key))
+    summary, _ = summarize(opened.card, folder.parts(opened.card), folder.read_json(COST_FILE, key))
     folder.write_json(SUMMARY_FILE, summary, key)
     plugins.call("ttt_bench_run_finished", run=run, summary=summary)
     return {**summary, "path": str(folder.path)}

@@ -25,7 +25,7 @@ from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.card import PARTS, Card, differences, samples_digest
 from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
-from ttt_bench.runs.parts import chosen_rows, over_parts, without_logits
+from ttt_bench.runs.parts import chosen_rows, read_without_logits
 from ttt_bench.runs.schema import MANIFEST, require_shape
 
 # What a bit of a result can depend on besides the card and the code.
@@ -112,8 +112,8 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
     """
     manifest, card = files.manifest(), files.card()
     require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
-    parts = files.parts()
-    read = over_parts(without_logits, parts)
+    parts = files.parts(card)
+    read = read_without_logits(parts)
     records = joined(read)
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(f"{files.path}: its records are not of the samples that its card names")

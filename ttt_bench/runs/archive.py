@@ -1,6 +1,7 @@
 """Exported runs: finished runs in one zip file, which is read as their folders are."""
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -19,7 +20,7 @@ from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.runs import export_zip
 from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
-from ttt_bench.runs.card import Card, read_card
+from ttt_bench.runs.card import Card, card_of, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.runs.export_zip import (
     ADVICE,
@@ -63,6 +64,10 @@ class ExportedRun:
         """The file and the run in it, such as `results.zip!8f2c01d3aa`."""
         return self.file.with_name(f"{self.file.name}{SEPARATOR}{self.name}")
 
+    @property
+    def _key(self) -> str:
+        return self.name.partition("-")[0]
+
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
 
@@ -72,13 +77,13 @@ class ExportedRun:
         value = self._load(MANIFEST_FILE)
         # The card's own digests name the field that was edited.
         card = read_card(value, f"{self.path}/{MANIFEST_FILE}")
-        if self.name.partition("-")[0] != card.key:
+        if self._key != card.key:
             raise UserError(f"{self.path}: holds the run {card.key}; {ADVICE}")
         return self._unseal(MANIFEST_FILE, value, card.key)
 
     def card(self) -> Card:
         """Read the protocol card, checked against its digests."""
-        return read_card(self.manifest(), f"{self.path}/{MANIFEST_FILE}")
+        return card_of(self.manifest())
 
     def read_json(self, name: str, key: str) -> dict[str, Any]:
         """Read one of the JSON files of the run with this key.
@@ -94,15 +99,17 @@ class ExportedRun:
         Raises:
             UserError: they are damaged, were edited, or belong to another run.
         """
-        return joined([part() for part in self.parts()])
+        return joined([part() for part in self.parts(self.card())])
 
-    def parts(self) -> list[Part]:
+    def parts(self, card: Card) -> list[Part]:
         """Return a function for each part of the records, in order, which reads the part.
+
+        Args:
+            card: the run's card.
 
         Raises:
             UserError: they are damaged, were edited, or belong to another run.
         """
-        card = self.card()
         content = self._content(RECORDS_FILE)
         with self._records_refused():
             file = opened_table(content, export_zip.LARGEST_RECORDS)
@@ -135,7 +142,7 @@ class ExportedRun:
             # Several threads read at once, each with a parser of its own.
             file = pq.ParquetFile(pa.BufferReader(content), metadata=metadata)
             records = from_table(file.read_row_group(number, use_threads=False))
-            if checksum != chunk_checksum(records, self.name.partition("-")[0], number):
+            if checksum != chunk_checksum(records, self._key, number):
                 raise ValueError("their values do not fit their checksum")
         return replace(records, seconds=seconds)
 
@@ -285,15 +292,21 @@ def _pack(files: RunFiles, logits: bool, packed: BinaryIO) -> None:
         UserError: the run has no logits where they are asked for.
         ValueError: the records are too large to be read again.
     """
-    key, seconds, size, checksums = files.card().key, 0.0, 0, list[str]()
+    card = files.card()
+    key, size, seconds, checksums = card.key, 0, list[float](), list[str]()
     writer: pq.ParquetWriter | None = None
-    parts = (part() for part in files.parts())
-    kept = parts if logits else map(without_logits, parts)
-    for number, part in enumerate(regrouped(kept, PART_SAMPLES)):
-        if logits and part.logits is None:
-            raise UserError(f"{files.path}: its records come without logits; leave --logits out")
-        seconds += part.seconds
-        part = replace(part, seconds=0.0)
+
+    def kept() -> Iterator[Records]:
+        for read in files.parts(card):
+            part = read()
+            if logits and part.logits is None:
+                raise UserError(
+                    f"{files.path}: its records come without logits; leave --logits out"
+                )
+            seconds.append(part.seconds)
+            yield replace(part if logits else without_logits(part), seconds=0.0)
+
+    for number, part in enumerate(regrouped(kept(), PART_SAMPLES)):
         checksums.append(chunk_checksum(part, key, number))
         table = to_table(part)
         size += table.nbytes
@@ -302,7 +315,7 @@ def _pack(files: RunFiles, logits: bool, packed: BinaryIO) -> None:
         writer = writer or _writer(packed, table.schema)
         writer.write_table(table, row_group_size=len(part))
     assert writer is not None
-    seal = sealed({"seconds": seconds, "parts": checksums}, key)
+    seal = sealed({"seconds": math.fsum(seconds), "parts": checksums}, key)
     writer.add_key_value_metadata({SEAL.decode(): json.dumps(seal)})
     writer.close()
     packed.seek(0)

@@ -1,5 +1,6 @@
 """Records as Arrow tables: the form in which chunk files hold them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -61,11 +62,13 @@ def from_table(table: pa.Table) -> Records:
         ValueError: a required value is missing, or a column has another type.
         KeyError: the metadata or a column is missing.
     """
-    types = dict(zip(table.column_names, table.schema.types, strict=True))
-    wrong = next((name for name, type_ in COLUMNS if types[name] != type_), None)
+    arrays = {
+        name: _one_array(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    wrong = next((name for name, type_ in COLUMNS if arrays[name].type != type_), None)
     if wrong is not None:
         raise ValueError(f"its column {wrong} has another type")
-    arrays = {name: _one_array(table[name]) for name in types}
     if any(arrays[name].null_count for name in REQUIRED):
         raise ValueError("values are missing")
     steps, unadapted = arrays["step_predictions"], arrays["unadapted_prediction"]
@@ -131,7 +134,7 @@ def joined(parts: Sequence[Records]) -> Records:
         label=np.concatenate([part.label for part in parts]),
         prediction=np.concatenate([part.prediction for part in parts]),
         confidence=np.concatenate([part.confidence for part in parts]),
-        seconds=sum(part.seconds for part in parts),
+        seconds=math.fsum(part.seconds for part in parts),
         **optional,
     ).read_only()
 

@@ -125,6 +125,11 @@ def differences(
             yield name, one, other
 
 
+def card_of(manifest: Mapping[str, Any]) -> Card:
+    """Return the card of a manifest, whose digests `read_card` checks."""
+    return Card(*(dict(manifest["card"][part]) for part in PARTS))
+
+
 def read_card(manifest: Mapping[str, Any], where: str) -> Card:
     """Read the card of a manifest and check it against the digests stored beside it.
 
@@ -132,7 +137,7 @@ def read_card(manifest: Mapping[str, Any], where: str) -> Card:
         UserError: the card was edited, or is not one; the field is named.
     """
     try:
-        card = Card(*(dict(manifest["card"][part]) for part in PARTS))
+        card = card_of(manifest)
         stored = {
             "digests": {part: dict(manifest["digests"][part]) for part in PARTS},
             "fingerprint": manifest["fingerprint"],

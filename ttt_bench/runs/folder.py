@@ -15,7 +15,7 @@ from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.api.regular_files import require_regular
 from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
-from ttt_bench.runs.card import Card, read_card
+from ttt_bench.runs.card import Card, card_of, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.runs.parts import Part
 from ttt_bench.toolkit.atomic import atomic_write
@@ -110,7 +110,7 @@ class RunFolder:
 
     def card(self) -> Card:
         """Read the protocol card, checked against its digests."""
-        return read_card(self.manifest(), str(self.path / MANIFEST_FILE))
+        return card_of(self.manifest())
 
     def read_json(self, name: str, key: str) -> dict[str, Any]:
         """Read one of the JSON files of the run with this key.
@@ -209,16 +209,18 @@ class RunFolder:
         Raises:
             UserError: a chunk is missing or damaged.
         """
-        return joined([part() for part in self.parts()])
+        return joined([part() for part in self.parts(self.card())])
 
-    def parts(self) -> list[Part]:
+    def parts(self, card: Card) -> list[Part]:
         """Return a function for each chunk of a finished run, in order, which reads the chunk.
+
+        Args:
+            card: the run's card.
 
         Raises:
             UnfinishedRunError: a chunk is missing.
-            UserError: the manifest is damaged or names no number of chunks.
+            UserError: the card names no number of chunks.
         """
-        card = self.card()
         count = card.method.get("chunks")
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{self.path / MANIFEST_FILE} does not say how many chunks there are")

@@ -18,20 +18,40 @@ Result = TypeVar("Result")
 
 # Parsing, checksums and metrics mostly run outside of Python's lock. Each thread holds one part.
 THREADS = min(os.cpu_count() or 1, 4)
+# The parts that a thread reads before it takes others.
+MOST_IN_A_ROW = 32
 
 
-def over_parts(function: Callable[[Records], Result], parts: Sequence[Part]) -> list[Result]:
-    """Return what a function gives for each part, in order; the parts themselves are not kept.
+def over_parts(
+    function: Callable[[Iterator[Records]], Result], parts: Sequence[Part]
+) -> list[Result]:
+    """Return what a function makes of some parts after the others, for all of them, in order.
 
     Args:
-        function: gets the records of a part. It is called in several threads.
+        function: gets an iterator that reads the parts one at a time. It is called in several
+            threads, each time for other parts.
         parts: the parts.
 
     Raises:
         UserError: a part is missing or damaged.
     """
+    step = max(1, min(len(parts) // (4 * THREADS), MOST_IN_A_ROW))
+    some = [parts[start : start + step] for start in range(0, len(parts), step)]
     with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(lambda part: function(part()), parts))
+        return list(threads.map(lambda those: function(part() for part in those), some))
+
+
+def read_without_logits(parts: Sequence[Part]) -> list[Records]:
+    """Read every part, and return them without their logits.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
+    return [
+        part
+        for some in over_parts(lambda some: [*map(without_logits, some)], parts)
+        for part in some
+    ]
 
 
 def without_logits(records: Records) -> Records:
