@@ -29,7 +29,6 @@ from ttt_bench.api.records import Records
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.runs.card import Card
 from ttt_bench.runs.folder import RunFolder
-from ttt_bench.runs.plan import CHUNK_SIZE, MOST_CHUNKS
 
 CLASSES = 1000
 SEVERITIES = 5
@@ -48,6 +47,9 @@ folder.write_json("summary.json", summary, card.key)
 
 def write_run(path: Path, method: str, samples: int, steps: int, seed: int) -> None:
     """Write one finished run, whose chunks have the same logits and labels of their own."""
+    # Imported here: the plan imports torch, which would count in every command's peak memory.
+    from ttt_bench.runs.plan import CHUNK_SIZE, MOST_CHUNKS
+
     draws = np.random.default_rng(seed)
     size = CHUNK_SIZE * math.ceil(samples / (CHUNK_SIZE * MOST_CHUNKS))
     starts = range(0, samples, size)

@@ -129,10 +129,11 @@ def test_a_metric_that_takes_all_logits_gets_them_read_once(monkeypatch):
         scores.records.required_logits()
 
 
-def test_only_a_few_chunks_are_in_memory_at_a_time():
+def test_only_a_few_chunks_are_in_memory_at_a_time(monkeypatch):
     """The logits of every part are counted while they live."""
     lock, alive, most = threading.Lock(), 0, 0
-    n, classes = 64, 4096  # as many logits as are scored together
+    n, classes = 64, 64
+    monkeypatch.setattr(scoring, "TOGETHER", n * classes)
 
     def freed() -> None:
         nonlocal alive

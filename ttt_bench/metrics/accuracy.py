@@ -63,9 +63,11 @@ def mean_per_class(records: Records) -> float:
 
 def groups(records: Records) -> dict[str, float]:
     """Return the top-1 of each corruption or domain, nothing where the dataset has none."""
-    samples = Counter(name for name in records.group if name is not None)
+    samples = Counter(records.group)
     correct = Counter(compress(records.group, records.correct.tolist()))
-    return {name: 100 * (correct[name] / count) for name, count in samples.items()}
+    return {
+        name: 100 * (correct[name] / count) for name, count in samples.items() if name is not None
+    }
 
 
 def corruptions(records: Records) -> dict[str, float]:
@@ -101,9 +103,10 @@ def mce(records: Records) -> float | None:
 
     Source: Hendrycks and Dietterich 2019, arXiv 1903.12261, section 4.1.
     """
-    occurring = set(groups(records))
-    wanted = [f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)]
-    if not set(wanted) <= occurring or records.classes != IMAGENET_CLASSES:
+    if records.classes != IMAGENET_CLASSES:
+        return None
+    wanted = {f"{name}@{severity}" for name in ALEXNET_ERRORS for severity in range(1, 6)}
+    if not wanted <= set(records.group):
         return None
     accuracy = corruptions(records)
     ratios = [(100 - accuracy[name]) / error for name, error in ALEXNET_ERRORS.items()]

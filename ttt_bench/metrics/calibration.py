@@ -54,6 +54,8 @@ def brier(records: Records) -> Float[np.ndarray, " samples"]:
 
     Source: Brier 1950.
     """
-    distance = records.probabilities.copy()
-    distance[np.arange(len(records)), records.label] -= 1
-    return np.einsum("nc,nc->n", distance, distance)
+    p = records.probabilities
+    of_label = p[np.arange(len(records)), records.label]
+    # Rounding must not make a square negative.
+    others = np.maximum(np.einsum("nc,nc->n", p, p) - of_label**2, 0)
+    return others + (1 - of_label) ** 2

@@ -14,8 +14,9 @@ from ttt_bench.registry import registry
 from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.parts import Part, all_logits, over_parts, regrouped, without_logits
 
-# Logits that are scored together: their float64 probabilities stay in a processor's cache.
-TOGETHER = 2**18
+# Logits that are scored together, of several small chunks or a piece of a large one: 8 MB of
+# probabilities.
+TOGETHER = 2**20
 
 SampleValues = list[np.ndarray] | MetricError
 
@@ -51,23 +52,35 @@ def score_parts(parts: Sequence[Part], classes: int) -> Scores:
     """
     metrics = {name: item.spec for name, item in registry().metrics.items()}
     per_sample = {name: spec for name, spec in metrics.items() if spec.per_sample}
-    scored = over_parts(lambda some: _score_some(some, per_sample, classes), parts)
-    read = [part for some, _ in scored for part in some]
-    records = joined(read)
-    stored = all(part.classes is not None for part in read)
-    records = replace(records, classes=records.classes if stored else classes)
+    records, samples = _score_all(parts, per_sample, classes)
+    stored = records.classes is not None
+    records = replace(records, classes=records.classes or classes)
     whole = replace(guarded(records), load_logits=_reading(parts, records) if stored else None)
     values: dict[str, Any] = {}
     failed: dict[str, MetricError] = {}
     for name, spec in metrics.items():
         try:
             if spec.per_sample:
-                values[name] = _mean([samples[name] for _, samples in scored])
+                values[name] = _mean([some[name] for some in samples])
             else:
                 values[name] = score(spec, whole)
         except MetricError as error:
             failed[name] = error
     return Scores(records, values, failed)
+
+
+def _score_all(
+    parts: Sequence[Part], metrics: Mapping[str, MetricSpec], classes: int
+) -> tuple[Records, list[dict[str, SampleValues]]]:
+    """Return all records without their logits, and the values of each metric for some after others.
+
+    The records do not say how many classes there are where a part has no logits.
+    """
+    scored = over_parts(lambda some: _score_some(some, metrics, classes), parts)
+    read = [part for some, _ in scored for part in some]
+    stored = all(part.classes is not None for part in read)
+    records = replace(joined(read), classes=read[0].classes if stored else None)
+    return records, [samples for _, samples in scored]
 
 
 def _score_some(
