@@ -34,6 +34,8 @@ from .api.executor import UnreadableImages as UnreadableImages
 from .api.executor import Worker as Worker
 from .api.executor import WorkerSpec as WorkerSpec
 from .api.hookspecs import hookimpl as hookimpl
+from .api.inputs import Inputs as Inputs
+from .api.inputs import NormalDraw as NormalDraw
 from .api.on_disk import OnDisk as OnDisk
 from .api.on_disk import find_folder as find_folder
 from .api.on_disk import open_image as open_image
@@ -61,6 +63,8 @@ from .api.specs import GoldenSpec as GoldenSpec
 from .api.specs import MetricSpec as MetricSpec
 from .api.specs import ReferenceSpec as ReferenceSpec
 from .api.task import Task as Task
+from .api.views import DrawnViews as DrawnViews
+from .api.views import ViewSet as ViewSet
 
 # By name
 from .datasets.loading import load_dataset as load_dataset
@@ -84,3 +88,7 @@ from .toolkit.seeded import seeded as seeded
 from .toolkit.training_folder import TrainingFolder as TrainingFolder
 from .toolkit.training_run import Epoch as Epoch
 from .toolkit.training_run import TrainingRun as TrainingRun
+
+# Views
+from .views.augmix import AugMixViews as AugMixViews
+from .views.crops import CropViews as CropViews

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.sample import Prediction, Sample, SampleRNG
 from ttt_bench.api.task import Task
 
@@ -37,6 +38,14 @@ class Adapter(ABC, Generic[ConfigT]):
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+
+    def inputs(self, task: Task) -> Inputs:
+        """Return what `adapt` will ask the task for, so that it can be made ahead.
+
+        Called before `setup`, once for each task. The answer may depend on the configuration, the
+        backbone's sizes and `task.augmix`.
+        """
+        return Inputs()
 
     def setup(self, task: Task) -> None:
         """Prepare for a task, once and before any sample: text features, templates of the state."""

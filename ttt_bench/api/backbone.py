@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ttt_bench.api import cost
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError
 
@@ -33,7 +34,7 @@ class Backbone(ABC):
         feature_dim: D, the size of an image feature.
         image_size: S, the side in pixels of its input.
         takes_weights: whether it can be loaded from a local file of weights.
-        group: how many images pass at once on a device other than the CPU.
+        group: how many images pass at once.
     """
 
     takes_weights: ClassVar[bool] = False
@@ -45,7 +46,12 @@ class Backbone(ABC):
 
     # Groups always have this size, the last one padded, so that the kernels chosen, and with them
     # the rounding, never depend on how many samples came.
-    group: ClassVar[int] = 32
+    group: ClassVar[int] = 16
+
+    @property
+    def view_group(self) -> int:
+        """How many views pass at once; a GPU needs more than a CPU to be busy."""
+        return self.group if self.device.type == "cpu" else 4 * self.group
 
     @abstractmethod
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
@@ -104,13 +110,25 @@ class Backbone(ABC):
         self,
         compute: Callable[[Float[Tensor, "group 3 side side"]], Float[Tensor, "group values"]],
         pixels: Float[Tensor, "batch 3 side side"],
+        group: int | None = None,
     ) -> Float[Tensor, "batch values"]:
-        """Apply `compute` to any number of images, in batches of one fixed size."""
-        size = 1 if self.device.type == "cpu" else self.group
+        """Apply `compute` to any number of images, in batches of one fixed size.
+
+        While costs are counted, the last batch is not padded: padding is no cost of the images.
+
+        Args:
+            compute: a function of a batch of images.
+            pixels: the images.
+            group: the size of a batch, None for `self.group`.
+        """
+        size = group or self.group
         results = []
         for part in pixels.split(size):
-            padding = part[-1:].expand(size - len(part), -1, -1, -1)
-            results.append(compute(torch.cat([part, padding]))[: len(part)])
+            missing = 0 if cost.counting() else size - len(part)
+            if missing:
+                padding = part[-1:].expand(missing, -1, -1, -1)
+                part = torch.cat([part, padding])
+            results.append(compute(part)[: size - missing])
         return torch.cat(results)
 
     def weights_hash(self) -> str:
@@ -148,7 +166,9 @@ class DualEncoder(Backbone):
         Source: CLIP (Radford et al. 2021, section 3.1.4).
         """
         means = [
-            F.normalize(self.encode_text([t.format(name) for t in templates]), dim=-1).mean(0)
+            F.normalize(self.encode_text([t.format(name) for t in templates]).float(), dim=-1).mean(
+                0
+            )
             for name in names
         ]
         return F.normalize(torch.stack(means), dim=-1)

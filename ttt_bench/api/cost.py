@@ -12,9 +12,10 @@ Counted on a probe of a few samples, one at a time; the timed samples run withou
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch.utils.module_tracker import ModuleTracker
 from torch.utils.weak import WeakIdKeyDictionary
 
 _phase: ContextVar[str] = ContextVar("phase", default="adapted")
+_counter: ContextVar["Counter | None"] = ContextVar("counter", default=None)
 
 
 @contextmanager
@@ -37,6 +39,29 @@ def phase(name: str) -> Iterator[None]:
         yield
     finally:
         _phase.reset(token)
+
+
+def active_counter() -> "Counter | None":
+    """Return the counter that is running, None where costs are not being counted."""
+    return _counter.get()
+
+
+def counting() -> bool:
+    """Say whether costs are being counted."""
+    return _counter.get() is not None
+
+
+@dataclass(frozen=True)
+class Charge:
+    """The counted cost of a piece of work, to be charged again where its result is reused.
+
+    Attributes:
+        flops: by phase, then "forward" or "backward".
+        peak_bytes: what it added at its peak to the live tensors before it.
+    """
+
+    flops: Mapping[str, Mapping[str, int]]
+    peak_bytes: int
 
 
 class LiveTensors(TorchDispatchMode):
@@ -99,6 +124,31 @@ class Counter:
         count._get_raw = True  # pyright: ignore[reportFunctionMemberAccess]
         return count
 
+    @contextmanager
+    def section(self) -> Iterator[Callable[[], Charge]]:
+        """Count what is inside apart as well; the function returns its cost, after the block."""
+        before = {phase: dict(directions) for phase, directions in self.flops.items()}
+        start, peak = self._memory.bytes, self._memory.peak
+        self._memory.peak = start
+        charges: list[Charge] = []
+        yield lambda: charges[0]
+        flops = {
+            phase: {
+                direction: count - before.get(phase, {}).get(direction, 0)
+                for direction, count in directions.items()
+            }
+            for phase, directions in self.flops.items()
+        }
+        charges.append(Charge(flops, self._memory.peak - start))
+        self._memory.peak = max(peak, self._memory.peak)
+
+    def charge(self, charge: Charge) -> None:
+        """Add a cost that was counted before."""
+        for phase_name, directions in charge.flops.items():
+            for direction, count in directions.items():
+                self.flops[phase_name][direction] += count
+        self._memory.peak = max(self._memory.peak, self._memory.bytes + charge.peak_bytes)
+
     def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         for group in optimizer.param_groups:
             self.parameters.update(
@@ -111,9 +161,11 @@ class Counter:
         self._hook = register_optimizer_step_post_hook(self._stepped)
         self._memory.__enter__()
         self._counter.__enter__()
+        self._token = _counter.set(self)
         return self
 
     def __exit__(self, *error: Any) -> None:
+        _counter.reset(self._token)
         self._counter.__exit__(*error)
         self._memory.__exit__(*error)
         self._hook.remove()

@@ -64,6 +64,17 @@ class Dataset(ABC):
             UserError: the image cannot be read; the message names the file.
         """
 
+    def encoded(self, index: int) -> bytes | None:
+        """Return the bytes that entry `index` is decoded from, None where there are none.
+
+        Equal bytes decode to equal pixels. An image whose features are in the feature cache is then
+        recognized without decoding it.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return None
+
     def open_training(self, index: int) -> Image.Image:
         """Decode training entry `index` to RGB; only datasets that have `training` need it."""
         raise NotImplementedError(f"{self.name} has no training images")

@@ -82,6 +82,15 @@ class WorkerSpec(Protocol):
         """Return the same spec for another device."""
         ...
 
+    @property
+    def loaders(self) -> int:
+        """How many processes prepare samples for it."""
+        ...
+
+    def with_loaders(self, number: int) -> "WorkerSpec":
+        """Return the same spec with another number of loaders."""
+        ...
+
     def build(self) -> Worker:
         """Load method, backbone and dataset.
 

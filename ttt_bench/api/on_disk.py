@@ -43,6 +43,13 @@ class OnDisk(Dataset):
         return open_image(self.path(index))
 
     @override
+    def encoded(self, index: int) -> bytes | None:
+        # A subclass that opens its images otherwise may decode equal files to other pixels.
+        if type(self).open is not OnDisk.open:
+            return None
+        return read_encoded(self.path(index))
+
+    @override
     def card(self) -> dict[str, Any]:
         return {"revision": self.revision(), "corruption_source": None}
 
@@ -144,6 +151,17 @@ def find_folder(name: str, folders: tuple[str, ...], data_root: Path | None) -> 
         f"{name}: no folder {' or '.join(folders)} in {', '.join(map(str, roots))}; "
         f"`ttt-bench data status {name}` says how to get it, --data-root where to look"
     )
+
+
+def read_encoded(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is missing or no regular file.
+    """
+    require_regular(path, MOST_BYTES)
+    return path.read_bytes()
 
 
 def open_image(path: Path) -> Image.Image:

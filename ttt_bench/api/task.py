@@ -1,6 +1,7 @@
 """Task: a dataset's classes and a backbone under the protocol, the same for every method."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TypeVar
 
@@ -12,7 +13,11 @@ from ttt_bench.api import cost
 from ttt_bench.api.backbone import Backbone, FeatureClassifier
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.sample import Sample
+from ttt_bench.api.forward_precision import forward_precision
+from ttt_bench.api.inputs import NormalDraw
+from ttt_bench.api.precision import Precision
+from ttt_bench.api.sample import Sample, SampleRNG
+from ttt_bench.api.views import ViewSet
 
 CapabilityT = TypeVar("CapabilityT", bound=Backbone)
 
@@ -25,12 +30,20 @@ class Task:
         classes: the candidate classes, in the order of the logits.
         augmix: whether methods that draw views should draw AugMix ones, as TPT's authors do on
             fine-grained datasets.
+        precision: the precision of the backbone's forward pass.
     """
 
-    def __init__(self, backbone: Backbone, classes: ClassSet, augmix: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: ClassSet,
+        augmix: bool = False,
+        precision: Precision = "fp32",
+    ) -> None:
         self.backbone = backbone
         self.classes = classes
         self.augmix = augmix
+        self.precision: Precision = precision
 
     @property
     def device(self) -> torch.device:
@@ -50,12 +63,47 @@ class Task:
             )
         return self.backbone
 
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """Compute a forward pass of the backbone inside, in the run's precision.
+
+        The methods of this class do so themselves. A method that runs the backbone's network on its
+        own does it inside of this.
+        """
+        with forward_precision(self.device, self.precision):
+            yield
+
     def pixels(
         self, samples: Sequence[Sample], size: int | None = None
     ) -> Float[Tensor, "batch 3 side side"]:
         """Transform images with the backbone's own transform, to its own side or to `size`."""
         images = [self.backbone.preprocess(sample.image, size) for sample in samples]
         return torch.stack(images).to(self.device)
+
+    def view_pixels(
+        self, sample: Sample, rng: SampleRNG, view_set: ViewSet
+    ) -> Float[Tensor, "views 3 side side"]:
+        """Return the views of a sample, transformed, on the device; the first is the image itself.
+
+        Args:
+            sample: the sample.
+            rng: its random generators.
+            view_set: the recipe of the views.
+        """
+        drawn = view_set.draw(sample.image, rng, self.backbone.image_size)
+        images = torch.stack([self.backbone.preprocess(image) for image in drawn.images])
+        numbers = {name: torch.from_numpy(values) for name, values in drawn.numbers.items()}
+        return view_set.combine(
+            images.to(self.device),
+            {name: values.to(self.device) for name, values in numbers.items()},
+        )
+
+    def draw(self, rngs: Sequence[SampleRNG], draw: NormalDraw) -> list[dict[str, Tensor]]:
+        """Return the numbers of a draw for each sample, on the device."""
+        return [
+            {name: values.to(self.device) for name, values in draw.make(rng).items()}
+            for rng in rngs
+        ]
 
     @torch.no_grad()
     def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
@@ -64,29 +112,60 @@ class Task:
         The cost is booked as the frozen model's. A backbone that the method has changed is asked
         by `task.backbone.encode_image`.
         """
-        with cost.phase("frozen"):
-            return self.batch_invariant(self.backbone.encode_image, self.pixels(samples))
+        return self.encode_pixels(self.pixels(samples))
+
+    @torch.no_grad()
+    def encode_views(
+        self, samples: Sequence[Sample], rngs: Sequence[SampleRNG], view_set: ViewSet
+    ) -> Float[Tensor, "batch views dim"]:
+        """Return the frozen backbone's features of each sample's views, not normalized.
+
+        The cost is booked as the frozen model's.
+
+        Args:
+            samples: the samples.
+            rngs: the random generators of each sample.
+            view_set: the recipe of the views.
+        """
+        group = self.view_group(view_set)
+        features = [
+            self.encode_pixels(self.view_pixels(sample, rng, view_set), group)
+            for sample, rng in zip(samples, rngs, strict=True)
+        ]
+        return torch.stack(features)  # (B, views, dim)
+
+    def view_group(self, view_set: ViewSet) -> int:
+        """Return how many views of a sample pass at once: groups of one size, without padding."""
+        groups = -(-view_set.count // self.backbone.view_group)
+        return -(-view_set.count // groups)
+
+    @torch.no_grad()
+    def encode_pixels(
+        self, pixels: Float[Tensor, "batch 3 side side"], group: int | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the frozen backbone's features of transformed images, in float32.
+
+        The cost is booked as the frozen model's.
+
+        Args:
+            pixels: the images.
+            group: how many pass at once; None for the backbone's own number.
+        """
+        with cost.phase("frozen"), self.forward_pass():
+            return self.batch_invariant(self.backbone.encode_image, pixels, group).float()
 
     def batch_invariant(
         self,
         compute: Callable[[Float[Tensor, "group 3 side side"]], Float[Tensor, "group values"]],
         pixels: Float[Tensor, "batch 3 side side"],
+        group: int | None = None,
     ) -> Float[Tensor, "batch values"]:
         """Apply `compute` to images in batches of one fixed size.
 
         Kernels, and with them the rounding, change with the size of a batch. A fixed size makes
         every result independent of how many images came together.
         """
-        return self.backbone.batch_invariant(compute, pixels)
-
-    @torch.no_grad()
-    def encode_views(self, views: Float[Tensor, "views 3 side side"]) -> Float[Tensor, "views dim"]:
-        """Return the features of one sample's views, all in one batch.
-
-        The cost is booked as the frozen model's.
-        """
-        with cost.phase("frozen"):
-            return self.backbone.encode_image(views)
+        return self.backbone.batch_invariant(compute, pixels, group)
 
     @torch.no_grad()
     def build_classifier(self, templates: Sequence[str]) -> FeatureClassifier:
@@ -98,7 +177,8 @@ class Task:
         Raises:
             UserError: the backbone cannot classify into these classes.
         """
-        return self.backbone.build_classifier(self.classes, templates)
+        with self.forward_pass():
+            return self.backbone.build_classifier(self.classes, templates)
 
     @cached_property
     def classifier(self) -> FeatureClassifier:

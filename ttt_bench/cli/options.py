@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 from annotated_types import Ge
-from typing_extensions import Doc
+from typing_extensions import Doc, override
 
 from ttt_bench.runner.config import Option, RunConfig
 
@@ -28,6 +28,24 @@ set_option = click.option(
     help="Set a field of a method's configuration; METHOD.KEY=VALUE for one method of several. May "
     "be repeated.",
 )
+
+
+class NumberOrWord(click.IntRange):
+    """A whole number, or one of some words."""
+
+    def __init__(self, words: tuple[str, ...], at_least: int | None) -> None:
+        super().__init__(min=at_least)
+        self.words = words
+
+    @override
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value in self.words:
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            words = " or ".join(self.words)
+            self.fail(f"{value!r} is neither {words} nor a number from {self.min} on", param, ctx)
 
 
 def format_option(choices: tuple[str, ...] = ("text", "json")) -> FormatOption:
@@ -78,6 +96,8 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
         settings["is_flag"] = True
     else:
         settings["type"] = _click_type(value_type, at_least, details)
+    if details.metavar:
+        settings["metavar"] = details.metavar
     if details.repeated:
         settings["multiple"] = True
     if details.env:
@@ -93,6 +113,9 @@ def _click_type(value_type: Any, at_least: Any, details: Option) -> Any:
     """Return click's type for a field's, None for text."""
     if get_origin(value_type) is Literal:
         return click.Choice(get_args(value_type))
+    words = [get_args(part) for part in get_args(value_type) if get_origin(part) is Literal]
+    if words:
+        return NumberOrWord(words[0], at_least)
     given = [part for part in get_args(value_type) if part is not NoneType]
     kind = given[0] if given else value_type
     if kind is Path:

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Dataset, Entry, is_text
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image
+from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image, read_encoded
 from ttt_bench.api.regular_files import require_regular
 from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
 from ttt_bench.datasets.image_files import LARGEST_LIST, is_image
@@ -78,6 +78,10 @@ class ImageFolder(Dataset):
     @override
     def open(self, index: int) -> Image.Image:
         return open_image(self._files[index][1])
+
+    @override
+    def encoded(self, index: int) -> bytes | None:
+        return read_encoded(self._files[index][1])
 
     @override
     def open_training(self, index: int) -> Image.Image:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.on_disk import FINGERPRINT, OnDisk, find_folder
+from ttt_bench.api.on_disk import FINGERPRINT, OnDisk, find_folder, read_encoded
 from ttt_bench.datasets.class_folders import read_entries, require_complete
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.facts import imagenet as facts
@@ -119,6 +119,15 @@ class ImageNetC(OnDisk):
         corruption, severity, row = self._corrupted.locate(index)
         key = self._corrupted.clean[row].key
         return Image.fromarray(corrupt(np.asarray(crop(image)), corruption, severity, key))
+
+    @override
+    def encoded(self, index: int) -> bytes | None:
+        encoded = read_encoded(self.path(index))
+        if self._clean is None:
+            return encoded
+        corruption, severity, row = self._corrupted.locate(index)
+        made = f"{corruption}@{severity}\0{self._corrupted.clean[row].key}\0{self._source}"
+        return encoded + made.encode("utf-8", "surrogateescape")
 
     @property
     @override

@@ -58,6 +58,8 @@ SWITCHES: dict[str, Access] = {
     ),
     "cuDNN's deterministic switch": _attribute(torch.backends.cudnn, "deterministic"),
     "cuDNN's benchmark switch": _attribute(torch.backends.cudnn, "benchmark"),
+    "cuDNN's TF32 switch": _attribute(torch.backends.cudnn, "allow_tf32"),
+    "CUDA's TF32 switch": _attribute(torch.backends.cuda.matmul, "allow_tf32"),
     "numpy's error handling": (np.geterr, lambda value: np.seterr(**value)),
 }
 

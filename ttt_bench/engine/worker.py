@@ -17,15 +17,22 @@ from ttt_bench.api.contract import form, judged
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import MethodError, UserError, method_errors
 from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
+from ttt_bench.api.forward_precision import switch_tf32_off
+from ttt_bench.api.inputs import Inputs
+from ttt_bench.api.precision import Precision
 from ttt_bench.api.records import Records
 from ttt_bench.api.sample import Prediction, SampleRNG
+from ttt_bench.api.views import ViewSet
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.engine.process_state import restored, without_exit
 from ttt_bench.features.cache import FeatureCache, features_key
 from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.task import CachingTask, PrefetchedSample
+from ttt_bench.features.pixels import PixelMaker
+from ttt_bench.features.preparation import Preparation
+from ttt_bench.features.sample import PreparedSample
+from ttt_bench.features.task import CachingTask
 from ttt_bench.registry import registry
 from ttt_bench.toolkit.interrupt import check_interrupted
 
@@ -45,7 +52,8 @@ class MethodWorkerSpec:
         batch_size: samples that a method of kind `sample` gets at once.
         weights: a file of weights for the backbone, None for its own.
         feature_cache: whether features of the backbone are kept on disk and taken from there.
-        loaders: how many processes decode images ahead of the method.
+        loaders: how many processes prepare samples ahead of the method.
+        precision: the precision of the backbone's forward pass.
     """
 
     method: str
@@ -59,10 +67,15 @@ class MethodWorkerSpec:
     weights: Path | None = None
     feature_cache: bool = True
     loaders: int = 0
+    precision: Precision = "fp32"
 
     def on_device(self, device: str) -> "MethodWorkerSpec":
         """Return the same spec for another device."""
         return replace(self, device=device)
+
+    def with_loaders(self, number: int) -> "MethodWorkerSpec":
+        """Return the same spec with another number of loaders."""
+        return replace(self, loaders=number)
 
     def build(self) -> "MethodWorker":
         """Load method, backbone and dataset.
@@ -84,36 +97,37 @@ class MethodWorker:
             # The number of threads is part of how sums are rounded. With one, a result is the same
             # on any number of cores and workers; cores are used by giving --workers.
             torch.set_num_threads(1)
+        switch_tf32_off()
         adapter_spec = registry().adapters.find(spec.method).spec
         self._kind = adapter_spec.kind
         self._package = adapter_spec.code.partition(".")[0].partition(":")[0]
         self._form = ""
         self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
-            task = CachingTask(backbone, dataset.classes, dataset.augmix)
+            task = CachingTask(backbone, dataset.classes, dataset.augmix, spec.precision)
             if self.adapter.uses_backbone_classifier:
                 # Built, or refused, before the first sample.
                 _ = task.classifier
             self.task = task
+            inputs = self._inputs()
             self._set_up()
-        if spec.feature_cache:
-            task.use_cache(
-                FeatureCache(features_key(spec.backbone, spec.device, dataset, backbone))
-            )
         self._setup_cost = counter
         self._weights = backbone.card().get("weights")
-        self._loader = SampleLoader(dataset, backbone, spec.loaders)
+        caches = self._caches(inputs) if spec.feature_cache else {}
+        preparation = Preparation(dataset, PixelMaker(backbone), spec.seed, inputs, caches)
+        self._loader = SampleLoader(preparation, spec.loaders)
+        self._announced = False
+        task.use(caches, self._loader)
 
     @contextmanager
     def prefetching(self, chunks: Sequence[Chunk]) -> Iterator[None]:
         """Let loaders work ahead; inside, `run` gets these chunks in this order."""
-        self.task.forget_sizes()
-        self._loader.announce(
-            index for chunk in chunks for batch in self._batches(chunk) for index in batch
-        )
+        self._loader.announce(batch for chunk in chunks for batch in self._batches(chunk))
+        self._announced = True
         try:
             yield
         finally:
+            self._announced = False
             self._loader.close()
 
     def run(self, chunk: Chunk) -> ChunkResult:
@@ -126,13 +140,15 @@ class MethodWorker:
         if self._kind == "stream":
             self.adapter = self._new_adapter()
             self._set_up()
+        if not self._announced:
+            self._loader.announce(self._batches(chunk))
         predictions: dict[int, Prediction] = {}
         digests: dict[int, str] = {}
         unreadable: list[tuple[int, str]] = []
         seconds = 0.0
         for batch in self._batches(chunk):
             check_interrupted()
-            samples, problems = self._loader.load(batch, self.task.requested_sizes())
+            samples, problems = self._loader.load(batch)
             unreadable += problems
             # The other images of the chunk are opened all the same, to name all that are damaged.
             if unreadable:
@@ -143,6 +159,7 @@ class MethodWorker:
             predictions |= zip(batch, self._adapt(samples), strict=True)
             cost.synchronize(self.task.device)
             seconds += time.perf_counter() - started + self.task.pop_saved_seconds()
+            seconds -= self._loader.pop_decoding_seconds()
         if unreadable:
             return UnreadableImages(tuple(unreadable))
         return self._records(chunk, predictions, digests, seconds)
@@ -161,6 +178,22 @@ class MethodWorker:
         with restored(self.spec.method), self._guarded(what):
             self.adapter.setup(self.task)
 
+    def _inputs(self) -> Inputs:
+        with self._guarded(f"{self.spec.method} failed to declare its inputs"):
+            return self.adapter.inputs(self.task)
+
+    def _caches(self, inputs: Inputs) -> dict[ViewSet | None, FeatureCache]:
+        """Return a feature cache for plain images and one for every view set."""
+        spec, backbone = self.spec, self.task.backbone
+
+        def cache(view_set: ViewSet | None) -> FeatureCache:
+            key = features_key(
+                spec.backbone, spec.device, self.dataset, backbone, spec.precision, view_set
+            )
+            return FeatureCache(key, backbone.feature_dim)
+
+        return {view_set: cache(view_set) for view_set in (None, *inputs.view_features)}
+
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
         """Run the method's own code, whatever it raises and however it leaves."""
@@ -171,13 +204,12 @@ class MethodWorker:
         """Count what a sample costs on a few of them, see `engine.probe`."""
 
         def predict(index: int) -> None:
-            samples, problems = self._loader.load([index], ())
+            samples, problems = self._loader.load([index])
             # An unreadable image is named when its chunk runs.
             if not problems:
                 self._adapt(samples)
 
-        with self.task.without_cache():
-            return count_costs(predict, indices, self.task.backbone, self._setup_cost)
+        return count_costs(predict, indices, self.task.backbone, self._setup_cost)
 
     def verify_backbone(self) -> None:
         """Check that the backbone is as it was; the methods of a command share it.
@@ -198,7 +230,7 @@ class MethodWorker:
         """Say whether the backbone's weights are those from before the method's setup."""
         return self.task.backbone.card().get("weights") == self._weights
 
-    def _adapt(self, samples: list[PrefetchedSample]) -> list[Prediction]:
+    def _adapt(self, samples: list[PreparedSample]) -> list[Prediction]:
         rngs = [SampleRNG(self.spec.seed, sample.id) for sample in samples]
         names = [sample.id for sample in samples]
         what = f"{self.spec.method} failed on samples {', '.join(names)}"

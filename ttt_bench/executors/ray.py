@@ -33,10 +33,14 @@ class RayExecutor(Executor):
                     f"--workers {number} is more than the cluster's {available} "
                     f"{'GPUs' if gpus else 'cores'}; give fewer, or none to take all"
                 )
+            spec = _with_room(worker.spec, number, ray)
             actor = ray.remote(
-                num_cpus=1, num_gpus=gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
+                num_cpus=1 + spec.loaders,
+                num_gpus=gpus,
+                max_restarts=RESTARTS,
+                max_task_retries=RESTARTS,
             )(RemoteWorker)
-            actors = [actor.remote(worker.spec) for _ in range(number)]
+            actors = [actor.remote(spec) for _ in range(number)]
             pool = ray.util.ActorPool(actors)
             by_number = {chunk.number: chunk for chunk in chunks}
             # ActorPool hands out one chunk at a time to each actor, the next as one is done.
@@ -78,6 +82,12 @@ class RemoteWorker:
     def verify_backbone(self) -> None:
         """Check that the backbone is as it was."""
         self.worker.verify_backbone()
+
+
+def _with_room(spec: WorkerSpec, number: int, ray: Any) -> WorkerSpec:
+    """Return the spec with no more loaders than the cluster has cores for, beside its actors."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    return spec.with_loaders(min(spec.loaders, max(0, cores // number - 1)))
 
 
 def _import_ray() -> Any:

@@ -1,4 +1,4 @@
-"""CachingTask: a task whose features may come from a cache and whose pixels from loaders.
+"""CachingTask: a task whose features may come from a cache and whose inputs from loaders.
 
 A result is the same as without them, and so is the reported time: reused work is charged the
 seconds that it took when it was done. Example: a cached feature took 5 ms to compute and 1 ms to
@@ -6,87 +6,70 @@ read; the clock around the method has seen 1 ms, and `pop_saved_seconds` returns
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench.api import cost
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.class_set import ClassSet
-from ttt_bench.api.sample import Sample
+from ttt_bench.api.inputs import NormalDraw
+from ttt_bench.api.precision import Precision
+from ttt_bench.api.sample import Sample, SampleRNG
 from ttt_bench.api.task import Task
-from ttt_bench.features.cache import Feature, FeatureCache, image_name
+from ttt_bench.api.views import ViewSet
+from ttt_bench.features.cache import Feature, FeatureCache, image_name, views_name
 from ttt_bench.features.guard import BackboneGuard
+from ttt_bench.features.loader import SampleLoader
+from ttt_bench.features.pixels import PixelMaker
+from ttt_bench.features.preparation import Made, Numbers, Part, Pixels, Views
+from ttt_bench.features.sample import PreparedSample, is_decoded
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrefetchedSample(Sample):
-    """A sample that a loader has transformed already.
-
-    Attributes:
-        pixels: `[3 side side]` and the seconds they took, by the size that `Task.pixels` is asked
-            for. Not an argument, so that a copy with another image comes without them.
-        digest: of the image as it was decoded, "" for a copy with another image.
-    """
-
-    pixels: dict[int | None, tuple[Tensor, float]] = field(
-        init=False, default_factory=dict[int | None, tuple[Tensor, float]], repr=False
-    )
-    digest: str = field(init=False, default="", repr=False)
-
-    @classmethod
-    def of(cls, name: str, image: Image.Image, digest: str) -> "PrefetchedSample":
-        """Make a sample of a decoded image."""
-        sample = cls(name, image)
-        object.__setattr__(sample, "digest", digest)
-        return sample
+Rows = Sequence[int]
 
 
 class CachingTask(Task):
-    """A task with a feature cache and prefetched pixels.
+    """A task with feature caches and inputs made ahead.
 
     What the engine keeps here is private, since a method's state is everything public.
     """
 
-    def __init__(self, backbone: Backbone, classes: ClassSet, augmix: bool = False) -> None:
-        super().__init__(backbone, classes, augmix)
-        self._cache: FeatureCache | None = None
-        self._requested_sizes: set[int | None] = set()
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: ClassSet,
+        augmix: bool = False,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(backbone, classes, augmix, precision)
+        self._caches: Mapping[ViewSet | None, FeatureCache] = {}
+        self._pixel_maker = PixelMaker(backbone)
+        self._loader: SampleLoader | None = None
         self._guard = BackboneGuard(self.backbone.model)
         self._saved_seconds = 0.0
-        self._cache_verified = False
+        # The view sets whose cached features were compared with computed ones.
+        self._verified: set[ViewSet | None] = set()
 
-    def use_cache(self, cache: FeatureCache) -> None:
-        """Take features from a cache from now on, and keep new ones in it."""
-        self._cache = cache
+    def use(
+        self, caches: Mapping[ViewSet | None, FeatureCache], loader: SampleLoader | None = None
+    ) -> None:
+        """Take features from caches and inputs from a loader from now on.
 
-    @contextmanager
-    def without_cache(self) -> Iterator[None]:
-        """Compute every feature inside the `with` block."""
-        cache, self._cache = self._cache, None
-        try:
-            yield
-        finally:
-            self._cache = cache
+        Args:
+            caches: by view set, None for plain images.
+            loader: gives what was made ahead.
+        """
+        self._caches, self._loader = caches, loader
 
     def clear_cache(self) -> None:
         """Forget the cached features of this backbone and dataset."""
-        if self._cache is not None:
-            self._cache.clear()
-
-    def requested_sizes(self) -> tuple[int | None, ...]:
-        """Return the sizes that `pixels` has been asked for."""
-        return tuple(self._requested_sizes)
-
-    def forget_sizes(self) -> None:
-        """Forget the sizes that `pixels` has been asked for."""
-        self._requested_sizes.clear()
+        for cache in self._caches.values():
+            cache.clear()
 
     def pop_saved_seconds(self) -> float:
         """Return and reset the seconds that reused inputs would have cost."""
@@ -97,37 +80,114 @@ class CachingTask(Task):
     def pixels(
         self, samples: Sequence[Sample], size: int | None = None
     ) -> Float[Tensor, "batch 3 side side"]:
-        self._requested_sizes.add(size)
-        images = []
-        for sample in samples:
-            if isinstance(sample, PrefetchedSample) and size in sample.pixels:
-                image, seconds = sample.pixels[size]
-                self._saved_seconds += seconds
+        side, maker = size or self.backbone.image_size, self._pixel_maker
+        prepared = np.empty((len(samples), 3, side, side), maker.dtype(size))
+        for sample, row in zip(samples, prepared, strict=True):
+            with self._taken(sample, Pixels(size)) as made:
+                if made is None:
+                    maker.prepare([sample.image], size, row[None])
+                else:
+                    row[...] = made.arrays["pixels"][0]
+        return maker.finish(prepared, size)
+
+    @override
+    def view_pixels(
+        self, sample: Sample, rng: SampleRNG, view_set: ViewSet
+    ) -> Float[Tensor, "views 3 side side"]:
+        with self._taken(sample, Views(view_set), rng) as made:
+            if made is None:
+                drawn = view_set.draw(sample.image, rng, self.backbone.image_size)
+                prepared = self._pixel_maker.prepare(drawn.images, None)
+                arrays = {"pixels": prepared, **drawn.numbers}
             else:
-                image = self.backbone.preprocess(sample.image, size)
-            images.append(image)
-        return torch.stack(images).to(self.device)
+                arrays = dict(made.arrays)
+            pixels = self._pixel_maker.finish(arrays.pop("pixels"), None)
+            numbers = {name: self._on_device(values) for name, values in arrays.items()}
+        return view_set.combine(pixels, numbers)
+
+    @override
+    def draw(self, rngs: Sequence[SampleRNG], draw: NormalDraw) -> list[dict[str, Tensor]]:
+        drawn: list[dict[str, Tensor]] = []
+        for rng in rngs:
+            with self._taken_by(rng, Numbers(draw)) as made:
+                if made is None:
+                    drawn += super().draw([rng], draw)
+                else:
+                    # The names in the order of the draw.
+                    drawn.append(
+                        {name: self._on_device(made.arrays[name]) for name, _ in draw.shapes}
+                    )
+        return drawn
 
     @override
     @torch.no_grad()
     def encode_image(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
-        started, computing, cache = self._clock(), 0.0, self._cache
+        def compute(rows: Rows) -> Tensor:
+            return super(CachingTask, self).encode_image([samples[row] for row in rows])
+
+        def check(row: int, feature: Tensor) -> bool:
+            return torch.equal(compute([row])[0].cpu(), feature)
+
+        names = [_name(sample) for sample in samples] if None in self._caches else []
+        return self._features(None, names, compute, check, len(samples))
+
+    @override
+    @torch.no_grad()
+    def encode_views(
+        self, samples: Sequence[Sample], rngs: Sequence[SampleRNG], view_set: ViewSet
+    ) -> Float[Tensor, "batch views dim"]:
+        def compute(rows: Rows) -> Tensor:
+            chosen = [samples[row] for row in rows], [rngs[row] for row in rows]
+            return super(CachingTask, self).encode_views(*chosen, view_set)
+
+        def check(row: int, features: Tensor) -> bool:
+            # One group of the views costs a quarter of all.
+            group = self.view_group(view_set)
+            views = self.view_pixels(samples[row], rngs[row], view_set)[:group]
+            return torch.equal(self.encode_pixels(views, group).cpu(), features[:group])
+
+        names = []
+        if view_set in self._caches:
+            names = [views_name(_name(s), rng) for s, rng in zip(samples, rngs, strict=True)]
+        return self._features(view_set, names, compute, check, len(samples))
+
+    def _features(
+        self,
+        view_set: ViewSet | None,
+        names: Sequence[str],
+        compute: Callable[[Rows], Tensor],
+        check: Callable[[int, Tensor], bool],
+        number: int,
+    ) -> Tensor:
+        """Return features from the cache where it has them.
+
+        Args:
+            view_set: the view set, None for plain images.
+            names: the names of the samples' features.
+            compute: computes the features of some of the samples.
+            check: says whether the cached features of a sample are those that are computed here.
+            number: how many samples there are.
+        """
+        cache = self._caches.get(view_set)
         # Another model or another precision than the cache's key says.
         autocast = torch.is_autocast_enabled(self.device.type)
         if cache is None or autocast or not self._guard.unchanged():
-            return super().encode_image(samples)
-        names = [image_name(sample.image) for sample in samples]
-        known = self._known_features(cache, names, samples)
+            return compute(range(number))
+        counter = cost.active_counter()
+        if counter is not None:
+            return self._counted(counter, cache, names, compute)
+        started, computing = self._clock(), 0.0
+        known = self._known_features(view_set, cache, names, check)
         reused = sum(known[name].seconds for name in names if name in known)
         missing = [row for row, name in enumerate(names) if name not in known]
         if missing:
             begun, saved = self._clock(), self._saved_seconds
-            features = super().encode_image([samples[row] for row in missing])
+            features = compute(missing).cpu()
             computing = self._clock() - begun
             seconds = (computing + self._saved_seconds - saved) / len(missing)
             computed = {
                 names[row]: Feature(values, seconds)
-                for row, values in zip(missing, features.cpu(), strict=True)
+                for row, values in zip(missing, features, strict=True)
             }
             cache.write(computed)
             known |= computed
@@ -136,7 +196,11 @@ class CachingTask(Task):
         return result
 
     def _known_features(
-        self, cache: FeatureCache, names: Sequence[str], samples: Sequence[Sample]
+        self,
+        view_set: ViewSet | None,
+        cache: FeatureCache,
+        names: Sequence[str],
+        check: Callable[[int, Tensor], bool],
     ) -> dict[str, Feature]:
         """Read features from the cache; the first one of a run is computed again and compared.
 
@@ -144,16 +208,79 @@ class CachingTask(Task):
         """
         known = cache.read(names)
         row = next((row for row, name in enumerate(names) if name in known), None)
-        if row is None or self._cache_verified:
+        if row is None or view_set in self._verified:
             return known
-        pixels = super().pixels([samples[row]])
-        fresh = self.batch_invariant(self.backbone.encode_image, pixels)[0].cpu()
-        self._cache_verified = torch.equal(fresh, known[names[row]].values)
-        if self._cache_verified:
-            return known
-        cache.clear()
-        return {}
+        saved = self._saved_seconds
+        if not check(row, known[names[row]].values):
+            cache.clear()
+            known = {}
+        self._saved_seconds = saved
+        self._verified.add(view_set)
+        return known
+
+    def _counted(
+        self,
+        counter: cost.Counter,
+        cache: FeatureCache,
+        names: Sequence[str],
+        compute: Callable[[Rows], Tensor],
+    ) -> Tensor:
+        """Return features while costs are counted; cached ones are charged in full.
+
+        Features that are computed here are not kept: counting pads no batch, so they are rounded in
+        another way.
+        """
+        known, charge = cache.read(names), cache.read_cost()
+        if charge is not None and len(names) == 1 and names[0] in known:
+            counter.charge(charge)
+            return torch.stack([known[names[0]].values]).to(self.device)
+        with counter.section() as counted:
+            features = compute(range(len(names)))
+        if len(names) == 1 and charge is None:
+            cache.write_cost(counted())
+        return features
+
+    @contextmanager
+    def _taken(
+        self, sample: Sample, part: Part, rng: SampleRNG | None = None
+    ) -> Iterator[Made | None]:
+        """Return a part of a sample that was made ahead, None where it has to be made here."""
+        loader = self._loader
+        # A copy of a sample with another image has no digest.
+        if loader is None or not isinstance(sample, PreparedSample) or not sample.digest:
+            yield None
+            return
+        rng = rng or SampleRNG(loader.preparation.seed, sample.id)
+        if rng.sample_id != sample.id:
+            yield None
+            return
+        with self._taken_by(rng, part) as made:
+            yield made
+
+    @contextmanager
+    def _taken_by(self, rng: SampleRNG, part: Part) -> Iterator[Made | None]:
+        if self._loader is None:
+            yield None
+            return
+        with self._loader.taken(rng, part) as made:
+            if made is not None:
+                self._saved_seconds += made.seconds
+            yield made
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        """Copy an array to the device."""
+        on_host = torch.from_numpy(values)
+        if self.device.type == "cpu":
+            return on_host.clone()
+        return on_host.to(self.device, non_blocking=True)
 
     def _clock(self) -> float:
         cost.synchronize(self.device)
         return time.perf_counter()
+
+
+def _name(sample: Sample) -> str:
+    """Return the name of a sample's image; an image that was read may have been drawn into."""
+    if isinstance(sample, PreparedSample) and sample.digest and not is_decoded(sample):
+        return sample.digest
+    return image_name(sample.image)

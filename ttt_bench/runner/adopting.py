@@ -9,7 +9,7 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
 from ttt_bench.features.cache import image_name
-from ttt_bench.features.loader import open_entry
+from ttt_bench.features.preparation import open_entry
 from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.card import Card
 from ttt_bench.runs.folder import RunFolder

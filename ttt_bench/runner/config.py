@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from typing_extensions import Doc
 
+from ttt_bench.api.precision import Precision
+
 
 @dataclass(frozen=True)
 class Option:
@@ -65,11 +67,19 @@ class RunConfig:
     batch_size: Annotated[
         int, Ge(1), Doc("Samples that a method gets at once. Changes speed, never a prediction.")
     ] = 16
+    precision: Annotated[
+        Precision,
+        Doc("Precision of the backbone's forward pass."),
+    ] = "fp32"
     loaders: Annotated[
-        int,
+        int | Literal["auto"],
         Ge(0),
-        Doc("Processes that load images ahead. Changes speed, never a prediction."),
-    ] = 0
+        Doc(
+            "Processes for each worker that prepare samples ahead; auto: none on a CPU, else the "
+            "cores of the worker, at most 16. Changes speed, never a prediction."
+        ),
+        Option(metavar="N|auto"),
+    ] = "auto"
     feature_cache: Annotated[
         bool, Doc("Keep the backbone's features on disk, or compute them anew.")
     ] = True

@@ -10,10 +10,11 @@ from typing import Any
 
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError, described
+from ttt_bench.api.errors import UserError, described, method_errors
 from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, Executor
 from ttt_bench.api.specs import AdapterSpec, Spec
+from ttt_bench.api.task import Task
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import (
     backbone_type,
@@ -25,6 +26,7 @@ from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import Continuation, continuation
+from ttt_bench.runner.loaders import number_of_loaders
 from ttt_bench.runner.settings import resolve_config
 from ttt_bench.runs.card import Card, digest, protocol_part
 from ttt_bench.runs.code import HARNESS, code_files, combined
@@ -163,7 +165,8 @@ def open_run(
         batch_size=config.batch_size,
         weights=config.weights,
         feature_cache=config.feature_cache,
-        loaders=config.loaders,
+        loaders=number_of_loaders(config, choose_device(config.device)),
+        precision=config.precision,
     )
     loaded = name, config.weights
     if loaded not in backbones:
@@ -189,6 +192,8 @@ def open_run(
             "config": values,
             "backbone": name,
             **backbone.card(),
+            "precision": config.precision,
+            "view_sets": _view_sets(spec, values, dataset, backbone),
             "prompt": dataset.classes.prompt,
             "templates": list(dataset.classes.templates),
             "labelled_data": spec.labelled_data or None,
@@ -234,6 +239,22 @@ def _load(name: str, load: Any) -> Any:
         raise LoadingError(str(error)) from error
     except Exception as error:
         raise LoadingError(f"{name}: cannot be loaded ({described(error)})") from error
+
+
+def _view_sets(
+    spec: AdapterSpec, values: Mapping[str, Any], dataset: Dataset, backbone: Backbone
+) -> list[dict[str, Any]]:
+    """Return the view sets that the method declares, as the card records them.
+
+    Raises:
+        MethodError: it raises when it is asked.
+    """
+    adapter_type = spec.load()
+    package = spec.code.partition(".")[0].partition(":")[0]
+    with method_errors(f"{spec.name} failed to declare its inputs", package):
+        adapter = adapter_type(adapter_type.Config(**values))
+        inputs = adapter.inputs(Task(backbone, dataset.classes, dataset.augmix))
+        return [view_set.card() for view_set in inputs.view_sets]
 
 
 def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:

@@ -14,7 +14,7 @@ from ttt_bench.api.executor import Chunk, UnreadableImages
 from ttt_bench.api.records import Records
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.features.cache import image_name
-from ttt_bench.features.loader import open_entry
+from ttt_bench.features.preparation import open_entry
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import changed_code
@@ -169,6 +169,7 @@ def _open(
         seed=seed,
         settings=method["config"],
         device=subject.device,
+        precision=method["precision"],
         # Features that were kept may be what is wrong.
         feature_cache=False,
         output=folder,

@@ -20,17 +20,20 @@ from typing_extensions import override
 
 from ttt_bench import (
     AdapterConfig,
+    AugMixViews,
+    CropViews,
     DualEncoder,
+    Inputs,
     Prediction,
     Sample,
     SampleRNG,
     Task,
+    ViewSet,
     marginal_entropy,
     select_confident,
 )
 from ttt_bench_tpt.prompt_adapter import PromptAdapter, PromptConfig
 from ttt_bench_tpt.text import embed_words
-from ttt_bench_tpt.views import make_views
 
 Texts = Callable[[Float[Tensor, "samples tokens width"]], Float[Tensor, "samples classes dim"]]
 Logits = Callable[
@@ -160,6 +163,15 @@ TuningConfigT = TypeVar("TuningConfigT", bound=TuningConfig)
 class PromptTuning(PromptAdapter[TuningConfigT]):
     """Test-time prompt tuning; its subclasses say where the context starts."""
 
+    def view_set(self, task: Task) -> ViewSet:
+        """Return the recipe of the views."""
+        augmix = task.augmix if self.config.augmix is None else self.config.augmix
+        return (AugMixViews if augmix else CropViews)(self.config.views)
+
+    @override
+    def inputs(self, task: Task) -> Inputs:
+        return Inputs(image_features=False, view_features=(self.view_set(task),))
+
     def start_from(self, context: Float[Tensor, "tokens width"]) -> None:
         """Start every sample from the same context.
 
@@ -179,10 +191,8 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         config, predictions = self.config, []
-        pairs = list(zip(samples, rngs, strict=True))
-        for first in range(0, len(pairs), self.stack):
-            stacked = [self.encode_views(*pair) for pair in pairs[first : first + self.stack]]
-            features = torch.stack(stacked)  # (samples, views, dim)
+        encoded = self.task.encode_views(samples, rngs, self.view_set(self.task))
+        for features in encoded.split(self.stack):  # (samples, views, dim)
             start, unit = self.starts(features[:, 0]), F.normalize(features, dim=2)
             _, scores = tune(
                 self.text_features,
@@ -195,11 +205,6 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
             )
             predictions += [Prediction(s[-1], s[1:], unadapted_logits=s[0]) for s in scores]
         return predictions
-
-    def encode_views(self, sample: Sample, rng: SampleRNG) -> Float[Tensor, "views dim"]:
-        """Return the raw features of one sample's views, the unaugmented one first."""
-        augmix = self.task.augmix if self.config.augmix is None else self.config.augmix
-        return self.task.encode_views(make_views(self.task, sample, rng, self.config.views, augmix))
 
 
 class TPT(PromptTuning[TPTConfig]):

@@ -1,0 +1,41 @@
+"""The number of loaders that each worker gets."""
+
+import os
+import sys
+
+from ttt_bench.runner.config import RunConfig
+
+MOST = 16
+
+
+def number_of_loaders(config: RunConfig, device: str) -> int:
+    """Return how many loaders each worker gets on this machine.
+
+    `auto` is none on a CPU, where they would take the method's cores, else the worker's share of
+    the cores that this process may use, at most 16. A number that asks for more processes than
+    there are cores is taken as it is, with a line on standard error.
+
+    Args:
+        config: what the user asks for.
+        device: the device that computes.
+    """
+    cores, workers = usable_cores(), config.workers or 1
+    local = config.executor == "local"
+    if config.loaders == "auto":
+        # Another executor knows its own machines, and gives no more than they have room for.
+        share = cores // workers if local else MOST
+        return 0 if device == "cpu" else max(1, min(MOST, share))
+    if local and config.loaders and workers * config.loaders > cores:
+        print(
+            f"--loaders {config.loaders} for each of {workers} workers are more than the {cores} "
+            "cores here; fewer may be faster",
+            file=sys.stderr,
+        )
+    return config.loaders
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
