@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ttt_bench.api.cost import Counter
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
@@ -43,8 +44,16 @@ def test_features_do_not_depend_on_the_batch(tiny):
         assert torch.equal(torch.cat(parts), together)
 
 
+def test_a_place_in_a_group_changes_no_bit(tiny):
+    pixels = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    features = tiny.encode_image(pixels)
+    assert torch.equal(tiny.encode_image(pixels.flip(0)), features.flip(0))
+    others = torch.rand(15, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(tiny.encode_image(torch.cat([others, pixels[:1]]))[15], features[0])
+
+
 def test_groups_of_a_fixed_size_are_padded(tiny, monkeypatch):
-    """Off the CPU images pass in groups; the padding of the last one is dropped."""
+    """Images pass in groups; the padding of the last one is dropped."""
     sizes = []
 
     def encode(pixels):
@@ -52,10 +61,14 @@ def test_groups_of_a_fixed_size_are_padded(tiny, monkeypatch):
         return pixels.mean(dim=(2, 3))
 
     monkeypatch.setattr(tiny, "encode_image", encode)
-    monkeypatch.setattr(tiny, "device", torch.device("meta"))
     pixels = torch.rand(70, 3, 4, 4)
     assert torch.equal(tiny.batch_invariant(tiny.encode_image, pixels), pixels.mean(dim=(2, 3)))
-    assert sizes == [32, 32, 32]
+    assert sizes == [16] * 5
+    sizes.clear()
+    with Counter():
+        tiny.batch_invariant(tiny.encode_image, pixels[:17])
+    # Padding is no cost of the images.
+    assert sizes == [16, 1]
 
 
 def test_preprocess_is_open_clips_own(tiny):

@@ -6,18 +6,22 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
 from tests.records_equal import records_equal
+from ttt_bench.api import on_disk
 from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.baselines.clip import ZeroShot
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features.cache import Feature, FeatureCache, cache_folder, image_name
+from ttt_bench.features.cache import Feature, FeatureCache, image_name
+from ttt_bench.features.store import cache_folder, cache_limit
 from ttt_bench.features.task import CachingTask
 
 METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--limit", 10, "--set", "apm.steps=2")
@@ -46,7 +50,7 @@ def task() -> CachingTask:
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
     task = CachingTask(backbone, dataset.classes)
-    task.use_cache(FeatureCache({"test": 1}))
+    task.use({None: FeatureCache({"test": 1}, 128)})
     return task
 
 
@@ -57,23 +61,23 @@ def samples() -> list[Sample]:
 
 
 def test_what_was_written_is_read():
-    cache = FeatureCache({"weights": "a"})
+    cache = FeatureCache({"weights": "a"}, 128)
     assert cache.read(["one"]) == {}
     cache.write({"one": feature(0.1), "two": feature(2)})
-    found = FeatureCache({"weights": "a"}).read(["two", "one", "three"])
+    found = FeatureCache({"weights": "a"}, 128).read(["two", "one", "three"])
     assert found.keys() == {"one", "two"}
     assert torch.equal(found["one"].values, feature(0.1).values)
     assert found["one"].seconds == 0.1 / 8
-    assert FeatureCache({"weights": "b"}).read(["one"]) == {}
+    assert FeatureCache({"weights": "b"}, 128).read(["one"]) == {}
 
 
 def test_a_damaged_entry_is_not_there():
-    cache = FeatureCache({})
+    cache = FeatureCache({}, 128)
     cache.write({"one": feature(1), "two": feature(2), "three": feature(3)})
-    with sqlite3.connect(cache.path) as database:
+    with sqlite3.connect(cache.store.path) as database:
         blob = feature(5).values.numpy().tobytes()
-        database.execute("UPDATE features SET feature = ? WHERE name = 'one'", (blob,))
-        database.execute("UPDATE features SET seconds = 9 WHERE name = 'two'")
+        database.execute("UPDATE entries SET value = ? WHERE name = 'one'", (blob,))
+        database.execute("UPDATE entries SET seconds = 9 WHERE name = 'two'")
     database.close()
     assert cache.read(["one", "two", "three"]).keys() == {"three"}
     cache.write({"one": feature(1)})
@@ -82,48 +86,48 @@ def test_a_damaged_entry_is_not_there():
 
 @pytest.mark.parametrize("damage", ["overwritten", "truncated", "another table"])
 def test_a_damaged_file_is_begun_anew(damage: str, capfd):
-    cache = FeatureCache({})
+    cache = FeatureCache({}, 128)
     cache.write({str(number): feature(number) for number in range(100)})
-    whole = cache.path.read_bytes()
+    whole = cache.store.path.read_bytes()
     if damage == "overwritten":
-        cache.path.write_bytes(b"not a database at all" * 500)
+        cache.store.path.write_bytes(b"not a database at all" * 500)
     elif damage == "truncated":
-        cache.path.write_bytes(whole[: len(whole) // 2])
+        cache.store.path.write_bytes(whole[: len(whole) // 2])
     else:
-        with sqlite3.connect(cache.path) as database:
-            database.execute("UPDATE features SET digest = NULL, feature = 'text'")
+        with sqlite3.connect(cache.store.path) as database:
+            database.execute("UPDATE entries SET digest = NULL, value = 'text'")
         database.close()
     names = [str(number) for number in range(100)]
     intact = cache.read(names)
     assert all(torch.equal(intact[name].values, feature(int(name)).values) for name in intact)
-    fresh = FeatureCache({})
+    fresh = FeatureCache({}, 128)
     fresh.write({name: feature(int(name)) for name in names})
     assert fresh.read(names).keys() == set(names)
     assert capfd.readouterr().err == ""
 
 
 def test_the_least_recently_used_files_go():
-    caches = [FeatureCache({"n": n}) for n in range(5)]
+    caches = [FeatureCache({"n": n}, 128) for n in range(5)]
     for age, cache in enumerate(caches):
         cache.write({str(number): feature(number) for number in range(60)})
-        os.utime(cache.path, (age, age))
+        os.utime(cache.store.path, (age, age))
     caches[0].read(["1"])
-    bound = caches[0].path.stat().st_size * 7 // 2
-    FeatureCache({"n": 4}, bound).write({"more": feature(1)})
-    assert [cache.path.exists() for cache in caches] == [True, False, False, True, True]
-    assert sum(path.stat().st_size for path in cache_folder().iterdir()) <= bound
+    limit = caches[0].store.path.stat().st_size * 7 // 2
+    FeatureCache({"n": 4}, 128, limit).write({"more": feature(1)})
+    assert [cache.store.path.exists() for cache in caches] == [True, False, False, True, True]
+    assert sum(path.stat().st_size for path in cache_folder().iterdir()) <= limit
 
 
 def test_one_file_stays_within_the_bound():
-    cache = FeatureCache({}, bound=100_000)
+    cache = FeatureCache({}, 128, limit=100_000)
     for start in range(0, 1000, 10):
         cache.write({str(start + number): feature(number) for number in range(10)})
-    assert 50_000 < cache.path.stat().st_size < 120_000
+    assert 50_000 < cache.store.path.stat().st_size < 120_000
 
 
 def fill(start: int) -> int:
     """What another process does: write features and read them again, those of others between."""
-    cache = FeatureCache({"shared": True})
+    cache = FeatureCache({"shared": True}, 128)
     for number in range(start, start + 30):
         cache.write({str(number): feature(number)})
     return len(cache.read([str(number) for number in range(start, start + 30)]))
@@ -132,7 +136,7 @@ def fill(start: int) -> int:
 def test_processes_share_a_file(capfd):
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         assert list(pool.map(fill, (0, 20, 40))) == [30, 30, 30]
-    found = FeatureCache({"shared": True}).read([str(number) for number in range(70)])
+    found = FeatureCache({"shared": True}, 128).read([str(number) for number in range(70)])
     assert len(found) == 70
     assert all(feature.values[0] == int(name) for name, feature in found.items())
     assert capfd.readouterr().err == ""
@@ -144,11 +148,12 @@ def test_methods_and_runs_share_features(run_json, records_of, encoded):
     alone = len(encoded)
     encoded.clear()
     first = run_json(*METHODS, "--output", "first")
-    # One call on loading, 2 of each method's probe; 10 of the first, 1 for the second's trust.
-    assert (alone, len(encoded)) == (1 + 2 * (2 + 10), 1 + 2 * 2 + 10 + 1)
+    # One call on loading, one for each of the 2 samples of the probe; a run's 10 samples are a
+    # group, and the first cached feature is compared with a computed one.
+    assert (alone, len(encoded)) == (1 + 2 * (2 + 1), 1 + (2 + 1) + 1)
     encoded.clear()
     second = run_json(*METHODS, "--output", "second")
-    assert len(encoded) == 1 + 2 * (2 + 1)
+    assert len(encoded) == 1 + 2
     for runs in (first, second):
         for run, reference in zip(runs, apart, strict=True):
             assert records_equal(records_of(run), records_of(reference))
@@ -164,10 +169,10 @@ def test_a_feature_costs_what_it_cost(task, samples):
         return time.perf_counter() - started + task.pop_saved_seconds()
 
     computing = booked()
-    found = task._cache.read([image_name(sample.image) for sample in samples])
+    found = task._caches[None].read([image_name(sample.image) for sample in samples])
     assert 0 < sum(feature.seconds for feature in found.values()) <= computing
     # Four that took a minute each when they were computed still do.
-    task._cache.write({name: Feature(found[name].values, 60.0) for name in found})
+    task._caches[None].write({name: Feature(found[name].values, 60.0) for name in found})
     assert booked() == pytest.approx(240, abs=0.1)
 
 
@@ -179,7 +184,7 @@ def test_another_image_is_another_feature(task, samples, encoded):
     assert not torch.equal(task.encode_image(same_id)[0], before[0])
     encoded.clear()
     assert torch.equal(task.encode_image(samples[:1]), before[:1])
-    assert encoded in ([], [1])
+    assert encoded in ([], [16])
     assert image_name(Image.new("RGB", (2, 8))) != image_name(Image.new("RGB", (8, 2)))
 
 
@@ -194,7 +199,7 @@ def test_a_changed_backbone_gets_its_own_features(task, samples):
     with torch.no_grad():
         parameter.copy_(original)
     assert torch.equal(task.encode_image(samples), frozen)
-    fresh = FeatureCache({"test": 1}).read([image_name(sample.image) for sample in samples])
+    fresh = FeatureCache({"test": 1}, 128).read([image_name(sample.image) for sample in samples])
     assert all(torch.equal(f.values, row) for f, row in zip(fresh.values(), frozen, strict=True))
 
 
@@ -211,7 +216,7 @@ def test_other_changes_are_noticed(task, samples, how: str, encoded):
     else:
         visual.train()
     task.encode_image(samples)
-    assert encoded == [1, 1, 1, 1]
+    assert encoded == [16]
 
 
 def test_another_precision_is_computed(task, samples, encoded):
@@ -219,17 +224,17 @@ def test_another_precision_is_computed(task, samples, encoded):
     encoded.clear()
     with torch.autocast("cpu", torch.bfloat16):
         task.encode_image(samples)
-    assert len(encoded) == 4
+    assert encoded == [16]
 
 
 def test_features_that_are_no_longer_right_are_dropped(task, samples):
     """As after a change of somebody's code, which no key knows of."""
     right = task.encode_image(samples)
     names = [image_name(sample.image) for sample in samples]
-    task._cache.write({name: feature(1) for name in names})
-    task._trusted = False
+    task._caches[None].write({name: feature(1) for name in names})
+    task._verified.clear()
     assert torch.equal(task.encode_image(samples), right)
-    assert torch.equal(task._cache.read(names)[names[0]].values, right[0])
+    assert torch.equal(task._caches[None].read(names)[names[0]].values, right[0])
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(ttt, monkeypatch, tmp_path: Path):
@@ -252,3 +257,71 @@ def test_a_spoiled_backbone_leaves_no_features(ttt, monkeypatch):
     code, _, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 4)
     assert code == 2, err
     assert not list(cache_folder().glob("*.sqlite"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("1000", 1000), ("1.5 kb", 1500), ("20GB", 20 * 10**9), ("3t", 3 * 10**12)],
+)
+def test_the_limit_is_a_variable(limit: str, expected: int, monkeypatch):
+    monkeypatch.setenv("TTT_BENCH_CACHE_LIMIT", limit)
+    assert cache_limit() == expected
+
+
+def test_a_limit_that_is_no_size_is_one_line(ttt, monkeypatch):
+    monkeypatch.setenv("TTT_BENCH_CACHE_LIMIT", "much")
+    code, _, err = ttt("run", "-d", "cifar10-c-mini", "-m", "clip-zero-shot", "--limit", 4)
+    assert code == 2
+    assert "TTT_BENCH_CACHE_LIMIT=much is no size" in err
+
+
+def test_the_limit_is_a_tenth_of_the_free_space(monkeypatch):
+    cache = FeatureCache({}, 128)
+    cache.write({"one": feature(1)})
+    taken = cache.store.path.stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(0, 0, 10**9))
+    assert cache_limit() == (10**9 + taken) // 10
+
+
+class Usage(NamedTuple):
+    """A disk's space."""
+
+    total: int
+    used: int
+    free: int
+
+
+def test_a_full_cache_fails_no_run(run_json, records_of, monkeypatch):
+    apart = run_json(*METHODS, "--no-feature-cache", "--output", "apart")
+    monkeypatch.setenv("TTT_BENCH_CACHE_LIMIT", "10")
+    full = run_json(*METHODS, "--output", "full")
+    for one, other in zip(apart, full, strict=True):
+        assert records_equal(records_of(one), records_of(other))
+    assert sum(path.stat().st_size for path in cache_folder().glob("*.sqlite")) == 0
+
+
+def test_an_image_whose_features_are_there_is_not_decoded(ttt, run_json, tmp_path, monkeypatch):
+    draws = np.random.default_rng(0)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    for number in range(6):
+        image = Image.fromarray(draws.integers(0, 255, (32, 32, 3), np.uint8))
+        image.save(tmp_path / "photos" / "a" / f"{number}.png")
+    words = ("-m", "source", "-d", "imagefolder:photos", "-b", "tiny-clip", "--device", "cpu")
+    opened: list[Path] = []
+
+    def counting(path):
+        opened.append(path)
+        return on_disk.open_image(path)
+
+    monkeypatch.setattr("ttt_bench.datasets.image_folder.open_image", counting)
+    for output in ("first", "second"):
+        code, _, err = ttt("run", *words, "-o", output)
+        assert code == 0, err
+    # The second run compares the first feature with a computed one.
+    assert len(opened) == 6 + 1
+    # The bytes decide: an edited file is decoded again.
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "a" / "3.png")
+    opened.clear()
+    code, _, err = ttt("run", *words, "-o", "third")
+    assert code == 0, err
+    assert tmp_path / "photos" / "a" / "3.png" in [path.resolve() for path in opened]

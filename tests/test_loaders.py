@@ -1,8 +1,12 @@
-"""Loader processes: the same records, in order, and no process left over."""
+"""Loader processes: the same records, in order, within their memory, and no process left over."""
 
 import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,23 +15,78 @@ from PIL import Image
 
 from tests.records_equal import records_equal
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.inputs import Inputs, NormalDraw
+from ttt_bench.api.sample import SampleRNG
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features import loader as loading
+from ttt_bench.features import pool as pools
+from ttt_bench.features.arena import Arena
 from ttt_bench.features.cache import image_name
 from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.task import CachingTask, PrefetchedSample
+from ttt_bench.features.pixels import PixelMaker
+from ttt_bench.features.pool import LoaderPool
+from ttt_bench.features.preparation import Opened, Preparation, Views
+from ttt_bench.features.task import CachingTask
+from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.loaders import number_of_loaders
+from ttt_bench.views import AugMixViews, CropViews
 
-METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--set", "apm.image_size=64")
+METHODS = (
+    "-m",
+    "clip-zero-shot",
+    "-m",
+    "apm",
+    "-m",
+    "tpt",
+    "--set",
+    "apm.image_size=64",
+    "--set",
+    "tpt.views=6",
+)
 SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "steps=2")
+DRAW = NormalDraw("weights", (("a", (3, 5)), ("b", (40,))))
+CROPS, AUGMIX = CropViews(5), AugMixViews(4)
+INPUTS = Inputs(pixels=(64,), view_pixels=(CROPS, AUGMIX), draws=(DRAW,))
+BATCHES = [(5, 3), (8, 1900, 0), (7, 2)]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("tiny-clip", "cpu")
 
 
 @pytest.fixture
-def loader():
-    loader = SampleLoader(Cifar10CMini("", None), load_backbone("tiny-clip", "cpu"), 2)
+def preparation(backbone) -> Preparation:
+    return Preparation(Cifar10CMini("", None), PixelMaker(backbone), 7, INPUTS, {})
+
+
+@pytest.fixture
+def loader(preparation) -> Iterator[SampleLoader]:
+    loader = SampleLoader(preparation, 2)
     yield loader
     loader.close()
+
+
+@pytest.fixture
+def task(loader) -> CachingTask:
+    task = CachingTask(loader.preparation.pixel_maker.backbone, Cifar10CMini("", None).classes)
+    task.use({}, loader)
+    return task
+
+
+def everything(task: CachingTask, loader: SampleLoader, batch: tuple[int, ...]) -> list[Any]:
+    """Ask a task for everything that is declared for a batch."""
+    samples, unreadable = loader.load(batch)
+    assert not unreadable
+    rngs = [SampleRNG(7, sample.id) for sample in samples]
+    views = [
+        task.view_pixels(sample, rng, view_set)
+        for sample, rng in zip(samples, rngs, strict=True)
+        for view_set in (CROPS, AUGMIX)
+    ]
+    drawn = [values for one in task.draw(rngs, DRAW) for values in one.values()]
+    return [task.pixels(samples), task.pixels(samples, 64), *views, *drawn]
 
 
 def test_records_are_the_same(run_json, records_of):
@@ -38,65 +97,162 @@ def test_records_are_the_same(run_json, records_of):
     assert not multiprocessing.active_children()
 
 
-def test_samples_come_in_order_with_their_pixels(loader: SampleLoader):
-    dataset, backbone = loader.dataset, loader.backbone
-    expected = [5, 3, 8, 1900, 0, 7, 2]
+def test_what_is_made_ahead_is_what_is_made_here(task, loader, preparation):
+    alone = CachingTask(task.backbone, task.classes)
+    here = SampleLoader(preparation, 0)
     state = torch.get_rng_state()
-    loader.announce(expected)
-    (first, unreadable), (second, also) = (
-        loader.load(indices, sizes)
-        for indices, sizes in ((expected[:2], ()), (expected[2:], (None, 64)))
-    )
-    assert not unreadable
-    assert not also
+    loader.announce(BATCHES)
+    for batch in BATCHES:
+        for ahead, made in zip(
+            everything(task, loader, batch), everything(alone, here, batch), strict=True
+        ):
+            assert torch.equal(ahead, made)
     assert torch.equal(state, torch.get_rng_state())
-    assert not any(sample.pixels for sample in first)
-    for index, sample in zip(expected, first + second, strict=True):
-        assert sample.id == dataset.sample_id(index)
-        assert sample.image.tobytes() == dataset.open(index).tobytes()
-        assert sample.digest == image_name(sample.image)
-    for sample in second:
-        for size in (None, 64):
-            pixels, seconds = sample.pixels[size]
-            assert torch.equal(pixels, backbone.preprocess(sample.image, size))
-            assert seconds > 0
+    # The time that loaders took is charged.
+    assert task.pop_saved_seconds() > 0
+    assert task.pop_saved_seconds() == 0
     loader.close()
     assert not multiprocessing.active_children()
 
 
-def test_an_entry_out_of_turn_is_decoded_here(loader: SampleLoader):
-    loader.announce([0, 1, 2, 3])
-    batches = ([0], [1], [9], [2, 3])
-    ids = [sample.id for indices in batches for sample in loader.load(indices, ())[0]]
-    assert ids == [loader.dataset.sample_id(index) for index in (0, 1, 9, 2, 3)]
+def test_everything_declared_is_made_ahead_from_the_first_batch(loader):
+    loader.announce(BATCHES)
+    loader._pool.begin_batch()
+    for part in loader.preparation.parts():
+        for index in BATCHES[0]:
+            with loader._pool.taken(index, part) as made:
+                assert made is not None
+                assert isinstance(part, Opened) or made.arrays
 
 
-def test_the_method_transforms_nothing_itself_from_the_second_batch_on(run_json, monkeypatch):
-    here: list[int | None] = []
-    preprocess = OpenClipBackbone.preprocess
-
-    def counting(self, image, size=None):
-        here.append(size)
-        return preprocess(self, image, size)
-
-    monkeypatch.setattr(OpenClipBackbone, "preprocess", counting)
-    run_json("-m", "apm", *SETTINGS, "--set", "image_size=64", "--loaders", 1)
-    # Two samples of the probe and the first nine, at both sizes.
-    assert sorted(here, key=str) == [64] * 11 + [None] * 11
+def test_samples_are_those_of_the_dataset(loader: SampleLoader):
+    dataset = loader.preparation.dataset
+    loader.announce(BATCHES)
+    for batch in BATCHES:
+        samples, _ = loader.load(batch)
+        for index, sample in zip(batch, samples, strict=True):
+            assert sample.id == dataset.sample_id(index)
+            assert sample.image.tobytes() == dataset.open(index).tobytes()
+            assert sample.digest == image_name(sample.image)
+            assert replace(sample, image=dataset.open(0)).digest == ""
 
 
-def test_prefetched_pixels_are_used_and_their_time_is_booked():
-    dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
-    task = CachingTask(backbone, dataset.classes)
-    sample = PrefetchedSample("a", dataset.open(0))
-    sample.pixels[64] = torch.ones(3, 64, 64), 5.0
-    assert torch.equal(task.pixels([sample], 64)[0], torch.ones(3, 64, 64))
-    assert task.pop_saved_seconds() == 5.0
-    assert task.pop_saved_seconds() == 0.0
-    assert torch.equal(task.pixels([sample])[0], backbone.preprocess(sample.image))
-    other = replace(sample, image=dataset.open(1))
-    assert torch.equal(task.pixels([other], 64)[0], backbone.preprocess(other.image, 64))
-    assert set(task.requested_sizes()) == {64, None}
+def test_images_that_a_method_reads_come_along(preparation):
+    preparation.inputs = Inputs(images=True)
+    loader = SampleLoader(preparation, 1)
+    loader.announce([(4, 6)])
+    preparation.decode = None  # pyright: ignore[reportAttributeAccessIssue]
+    samples, _ = loader.load((4, 6))
+    assert [s.image.tobytes() for s in samples] == [
+        preparation.dataset.open(index).tobytes() for index in (4, 6)
+    ]
+    loader.close()
+
+
+def test_a_batch_out_of_turn_is_made_here(task, loader, preparation):
+    here, alone = SampleLoader(preparation, 0), CachingTask(task.backbone, task.classes)
+    loader.announce(BATCHES)
+    for batch in (BATCHES[0], (9, 11), *BATCHES[1:]):
+        for one, other in zip(
+            everything(task, loader, batch), everything(alone, here, batch), strict=True
+        ):
+            assert torch.equal(one, other)
+
+
+def test_a_sample_with_another_image_or_generator_is_made_here(task, loader):
+    loader.announce(BATCHES)
+    samples, _ = loader.load(BATCHES[0])
+    drawn = replace(samples[0], image=Image.new("RGB", (32, 32), "red"))
+    assert torch.equal(task.pixels([drawn])[0], task.backbone.preprocess(drawn.image))
+    rng = SampleRNG(8, samples[0].id)
+    (other,) = task.draw([rng], DRAW)
+    assert torch.equal(other["a"], DRAW.make(rng)["a"])
+
+
+def test_what_lies_ready_is_bounded_in_bytes(preparation):
+    most = preparation.bytes(Views(AUGMIX))
+    pool = LoaderPool(preparation, 2, ahead=3 * most)
+    pool.announce([tuple(range(start, start + 10)) for start in range(0, 100, 10)])
+    largest = 0
+    for start in range(0, 100, 10):
+        pool.begin_batch()
+        for part in pool.parts:
+            for index in range(start, start + 10):
+                with pool.taken(index, part) as made:
+                    expected = preparation.make(index, part)
+                    if made is not None:
+                        for name, values in expected.arrays.items():
+                            assert np.array_equal(made.arrays[name], values)
+                largest = max(largest, sum(job.size for job in pool._asked.values()))
+    assert 0 < largest <= pool.arena.size == 3 * most
+    pool.close()
+
+
+def test_an_arena_gives_every_byte_once_and_takes_all_back():
+    arena, draws = Arena(10_000), np.random.default_rng(0)
+    held: list[tuple[int, int]] = []
+    for _ in range(2000):
+        size = int(draws.integers(1, 3000))
+        start = arena.reserve(size)
+        if start is not None:
+            assert all(start + size <= begin or begin + length <= start for begin, length in held)
+            held.append((start, size))
+        if start is None or draws.random() < 0.4:
+            arena.release(*held.pop(int(draws.integers(len(held)))))
+    for region in held:
+        arena.release(*region)
+    assert arena.reserve(arena.size) == 0
+
+
+def test_a_loader_that_dies_is_replaced(task, loader, preparation):
+    here, alone = SampleLoader(preparation, 0), CachingTask(task.backbone, task.classes)
+    loader.announce(BATCHES)
+    first = {one.process.pid for one in loader._pool.loaders}
+    for batch in BATCHES:
+        os.kill(loader._pool.loaders[0].process.pid, signal.SIGKILL)
+        for one, other in zip(
+            everything(task, loader, batch), everything(alone, here, batch), strict=True
+        ):
+            assert torch.equal(one, other)
+    assert len(loader._pool.loaders) == 2
+    assert {one.process.pid for one in loader._pool.loaders} != first
+
+
+def test_an_image_that_ends_every_loader_is_named(preparation, monkeypatch):
+    def deadly(self, index):
+        os._exit(7)
+
+    monkeypatch.setattr(Cifar10CMini, "open", deadly)
+    loader = SampleLoader(preparation, 1)
+    loader.announce([(4,)])
+    _, ((index, message),) = loader.load((4,))
+    assert index == 4
+    assert f"{pools.ATTEMPTS} loaders died of image" in message
+    loader.close()
+
+
+def test_a_fault_in_a_view_set_comes_out_in_this_process(preparation, monkeypatch):
+    def faulty(self, image, rng, side):
+        raise ZeroDivisionError("a fault of a plugin")
+
+    monkeypatch.setattr(CropViews, "draw", faulty)
+    preparation.inputs = Inputs(view_pixels=(CROPS,))
+    loader = SampleLoader(preparation, 1)
+    loader.announce([(4,)])
+    samples, _ = loader.load((4,))
+    task = CachingTask(preparation.pixel_maker.backbone, Cifar10CMini("", None).classes)
+    task.use({}, loader)
+    with pytest.raises(ZeroDivisionError, match="a fault of a plugin"):
+        task.view_pixels(samples[0], SampleRNG(7, samples[0].id), CROPS)
+    loader.close()
+
+
+def test_a_transform_that_cannot_be_split_travels_as_floats(preparation, backbone, monkeypatch):
+    whole = backbone.make_transform(32)
+    monkeypatch.setattr(OpenClipBackbone, "make_transform", lambda self, size: lambda i: whole(i))
+    maker, image = PixelMaker(load_backbone("tiny-clip", "cpu")), preparation.dataset.open(3)
+    assert maker.dtype(None) is np.float32
+    assert torch.equal(maker.finish(maker.prepare([image], None), None)[0], whole(image))
 
 
 def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
@@ -115,11 +271,27 @@ def test_an_unreadable_image_is_named(ttt, tmp_path: Path):
     assert not multiprocessing.active_children()
 
 
-def test_systems_that_cannot_fork_are_told(monkeypatch):
-    monkeypatch.setattr(loading.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    dataset, backbone = Cifar10CMini("", None), load_backbone("tiny-clip", "cpu")
+def test_systems_that_cannot_fork_are_told(preparation, monkeypatch):
+    monkeypatch.setattr(pools.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(UserError, match="--loaders"):
-        SampleLoader(dataset, backbone, 1)
-    samples, unreadable = SampleLoader(dataset, backbone, 0).load([0], ())
-    assert [sample.id for sample in samples] == [dataset.sample_id(0)]
+        SampleLoader(preparation, 1)
+    samples, unreadable = SampleLoader(preparation, 0).load([0])
+    assert [sample.id for sample in samples] == [preparation.dataset.sample_id(0)]
     assert not unreadable
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "asked", "expected"),
+    [("cpu", 1, "auto", 0), ("cuda", 1, "auto", 6), ("cuda", 4, "auto", 1), ("cuda", 1, 40, 40)],
+)
+def test_auto_is_a_workers_share_of_the_cores(device, workers, asked, expected, monkeypatch, capfd):
+    monkeypatch.setattr("ttt_bench.runner.loaders.usable_cores", lambda: 6)
+    config = RunConfig(method="apm", dataset="d", workers=workers, loaders=asked)
+    assert number_of_loaders(config, device) == expected
+    assert ("more than the 6 cores" in capfd.readouterr().err) == (asked == 40)
+
+
+def test_a_number_of_loaders_that_is_none_is_refused(ttt):
+    code, _, err = ttt("run", "-m", "apm", "-d", "cifar10-c-mini", "--loaders", "some")
+    assert code == 2
+    assert "'some' is neither auto nor a number from 0 on" in err

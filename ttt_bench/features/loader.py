@@ -9,7 +9,7 @@ from PIL import Image
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import SampleRNG
-from ttt_bench.features.pool import LoaderPool
+from ttt_bench.features.pool import LoaderPool, require_fork
 from ttt_bench.features.preparation import Made, Opened, Part, Preparation
 from ttt_bench.features.sample import PreparedSample
 
@@ -28,6 +28,8 @@ class SampleLoader:
         Raises:
             UserError: processes cannot share the dataset and the backbone on this system.
         """
+        if processes:
+            require_fork()
         self.preparation = preparation
         self.processes = processes
         self._pool: LoaderPool | None = None

@@ -86,8 +86,7 @@ class LoaderPool:
         Raises:
             UserError: processes cannot inherit it on this system.
         """
-        if "fork" not in multiprocessing.get_all_start_methods():
-            raise UserError("--loaders needs processes that fork, which this system lacks")
+        require_fork()
         self._context = multiprocessing.get_context("fork")
         self.preparation = preparation
         self.parts = preparation.parts()
@@ -142,7 +141,7 @@ class LoaderPool:
             yield None
             return
         name = index, self.parts.index(part)
-        self._receive(0)
+        self._receive(0.0)
         job = self._asked.pop(name, None)
         if job is None:
             self._made_here.add(name)
@@ -274,6 +273,16 @@ class LoaderPool:
         while self._in_use and self._in_use[0][0].query():
             _, job = self._in_use.popleft()
             self.arena.release(job.start, job.size)
+
+
+def require_fork() -> None:
+    """Refuse a system whose processes cannot inherit.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise UserError("--loaders needs processes that fork, which this system lacks")
 
 
 def _send(loader: Loader, job: Job) -> None:

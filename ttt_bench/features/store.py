@@ -82,10 +82,11 @@ class Store:
 
         def select(database: sqlite3.Connection) -> dict[str, Stored]:
             os.utime(self.path)
+            rows = {row[0]: row[1:] for row in _rows(database, "value, seconds, digest", names)}
             return {
-                name: Stored(value, seconds)
-                for name, value, seconds, kept in _rows(database, "value, seconds, digest", names)
-                if kept == self._hash(name, value, seconds)
+                name: Stored(*rows[name][:2])
+                for name in names
+                if name in rows and rows[name][2] == self._hash(name, *rows[name][:2])
             }
 
         return self._attempt(select, {}) if names and self.path.exists() else {}

@@ -6,7 +6,6 @@ import math
 import os
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import pytest
 import torch
@@ -17,11 +16,12 @@ from ttt_bench_tpt.checkpoints import MetaNet, Prompt, load_prompt, save_prompt
 from ttt_bench_tpt.methods.tpt import TPT, Start, TPTConfig, tune
 from ttt_bench_tpt.text import ClassTexts, causal_text_tower, embed_words
 from ttt_bench_tpt.training import PromptSchedule, choose_shots, learn
-from ttt_bench_tpt.views import make_views
 
 from tests.records_equal import records_equal
 from ttt_bench import (
+    AugMixViews,
     ClassSet,
+    CropViews,
     Sample,
     SampleRNG,
     Task,
@@ -231,20 +231,11 @@ def test_tuning_lowers_the_entropy(task: Task, tiny):
     assert marginal_entropy(logits(texts(context), views[:, kept])) < before
 
 
-@pytest.mark.parametrize("augmix", [False, True])
-def test_views_are_a_samples_own(task: Task, samples: list[Sample], augmix: bool):
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]
-    first = make_views(task, samples[0], SampleRNG(0, "s0"), 8, augmix)
-    make_views(task, samples[1], SampleRNG(0, "s1"), 8, augmix)
-    again = make_views(task, samples[0], SampleRNG(0, "s0"), 8, augmix)
-    other = make_views(task, samples[0], SampleRNG(1, "s0"), 8, augmix)
-    assert torch.equal(first, again)
-    assert torch.equal(first[0], task.backbone.preprocess(samples[0].image))
-    assert not torch.equal(first[1:], other[1:])
-    assert len({view.sum().item() for view in first}) == 8
-    # Nobody else's random numbers were used.
-    assert torch.equal(state, torch.get_rng_state())
-    assert np.array_equal(numpy_state, np.random.get_state()[1])
+@pytest.mark.parametrize("augmix", [False, True, None])
+def test_the_views_are_those_of_a_shared_view_set(task: Task, augmix: bool | None):
+    method = TPT(TPT.Config(views=8, augmix=augmix))
+    expected = AugMixViews(8) if augmix else CropViews(8)
+    assert method.inputs(task).view_features == (expected,)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,7 +24,17 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, AdapterConfig, Prediction, Sample, SampleRNG, Task, UserError
+from ttt_bench import (
+    Adapter,
+    AdapterConfig,
+    Inputs,
+    NormalDraw,
+    Prediction,
+    Sample,
+    SampleRNG,
+    Task,
+    UserError,
+)
 from ttt_bench_apm.methods.apm_network import Network, Sizes, Weights
 
 # Parameters that are trained together. Small networks gain from a stack (fewer, larger kernels);
@@ -72,33 +82,48 @@ class APM(Adapter[APMConfig]):
     Config = APMConfig
 
     @override
+    def inputs(self, task: Task) -> Inputs:
+        return Inputs(pixels=(self.config.image_size,), draws=(self.draw(task),))
+
+    @override
     def setup(self, task: Task) -> None:
         super().setup(task)
+        self.network = Network(self.sizes(task), task.device)
+
+    def sizes(self, task: Task) -> Sizes:
+        """Return the sizes of the network on a task's backbone.
+
+        Raises:
+            UserError: there is no network of these sizes.
+        """
         config = self.config
         if config.image_size % config.grid:
             raise UserError(
                 f"APM: image_size={config.image_size} is not a multiple of grid={config.grid}; "
                 "set one of them to fit"
             )
-        sizes = Sizes(
+        return Sizes(
             grid=config.grid,
             patch=config.image_size // config.grid,
             widths=config.widths,
             features=task.backbone.feature_dim,
             heads=config.heads if config.pooling == "attention" else 0,
         )
-        self.network = Network(sizes, task.device)
+
+    def draw(self, task: Task) -> NormalDraw:
+        """Return the draw of a sample's weights: standard normal, to be scaled."""
+        return NormalDraw("weights", tuple(self.sizes(task).shapes().items()))
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         targets = self.task.encode_image(samples)  # (B, D)
         images = self.task.pixels(samples, self.config.image_size)  # (B, 3, S, S)
         stack = max(1, STACKED_PARAMETERS // self.network.sizes.parameters)
-        predictions = []
+        draw, predictions = self.draw(self.task), []
         for start in range(0, len(samples), stack):
             part = slice(start, start + stack)
-            generators = [rng.torch("weights") for rng in rngs[part]]
-            weights = self.network.draw(generators, self.config.init_std)
+            drawn = self.task.draw(rngs[part], draw)
+            weights = self.network.stack(drawn, self.config.init_std)
             pooled = fit(self.network, weights, images[part], targets[part], self.config)
             for features, target in zip(pooled[:, 1:], targets[part], strict=True):
                 step_logits = self.task.logits(features)  # (steps, classes)

@@ -122,9 +122,22 @@ class Network:
             {name: torch.randn(shape, generator=g) for name, shape in self.sizes.shapes().items()}
             for g in generators
         ]
+        return self.stack(samples, std)
+
+    def stack(self, drawn: Sequence[Weights], std: float) -> dict[str, Tensor]:
+        """Scale standard normal numbers to weights, those of several samples together.
+
+        Args:
+            drawn: every parameter of each sample.
+            std: the standard deviation.
+
+        Returns:
+            Every parameter as (B, *shape).
+        """
         return {
-            name: (torch.stack([sample[name] for sample in samples]) * std)
+            name: torch.stack([sample[name] for sample in drawn])
             .to(self.device)
+            .mul_(std)
             .requires_grad_()
             for name in self.sizes.shapes()
         }
