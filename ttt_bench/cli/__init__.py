@@ -14,6 +14,7 @@ from ttt_bench.api.text import plain
 from ttt_bench.toolkit.interrupt import interruptible
 
 COMMANDS = {
+    "cache": "cache",
     "check": "check",
     "compare": "compare",
     "data": "data",

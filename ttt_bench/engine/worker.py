@@ -27,7 +27,7 @@ from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.engine.process_state import restored, without_exit
-from ttt_bench.features.cache import FeatureCache, features_key
+from ttt_bench.features.cache import FeatureCache, bytes_per_sample, features_key
 from ttt_bench.features.loader import SampleLoader
 from ttt_bench.features.pixels import PixelMaker
 from ttt_bench.features.preparation import Preparation
@@ -210,6 +210,11 @@ class MethodWorker:
                 self._adapt(samples)
 
         return count_costs(predict, indices, self.task.backbone, self._setup_cost)
+
+    def cached_bytes_per_sample(self) -> int:
+        """Return the bytes that the features of one sample take in the feature cache."""
+        inputs = self._loader.preparation.inputs
+        return bytes_per_sample(inputs, self.task.backbone.feature_dim)
 
     def verify_backbone(self) -> None:
         """Check that the backbone is as it was; the methods of a command share it.

@@ -16,6 +16,7 @@ from torch import Tensor
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.cost import Charge
 from ttt_bench.api.dataset import Dataset
+from ttt_bench.api.inputs import FLOAT_BYTES, Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.sample import SampleRNG
 from ttt_bench.api.views import ViewSet
@@ -86,6 +87,17 @@ class FeatureCache:
     def _tensor(self, value: bytes) -> Float[Tensor, "*views dim"]:
         flat = torch.from_numpy(np.frombuffer(value, np.float32).copy())
         return flat.unflatten(0, (-1, self.dim)) if self.views else flat  # (views, dim) or (dim)
+
+
+def bytes_per_sample(inputs: Inputs, dim: int) -> int:
+    """Return the bytes that the features of one sample take in the cache.
+
+    Args:
+        inputs: what the method asks for.
+        dim: the size of a feature.
+    """
+    features = inputs.image_features + sum(view_set.count for view_set in inputs.view_features)
+    return FLOAT_BYTES * dim * features
 
 
 def image_name(image: Image.Image) -> str:

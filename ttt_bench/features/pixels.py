@@ -96,6 +96,13 @@ def _is_exact(transform: Transform, split: tuple[Compose, Normalize], image: Ima
 
 
 def _normalized(values: Tensor, normalize: Normalize) -> Float[Tensor, "images 3 side side"]:
+    """Finish the transform as torchvision does, without its look at the values on the device."""
+    device = values.device
     # A tensor on the device divides; a number would be turned into a factor of 1/255 on a GPU.
-    levels = torch.full((), float(LEVELS), device=values.device)
-    return normalize(values.float() / levels)
+    levels = torch.full((), float(LEVELS), device=device)
+    # (3) -> (3, 1, 1)
+    mean, std = (
+        torch.as_tensor(numbers).to(device, non_blocking=True)[:, None, None]
+        for numbers in (normalize.mean, normalize.std)
+    )
+    return values.float().div_(levels).sub_(mean).div_(std)

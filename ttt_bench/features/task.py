@@ -169,9 +169,7 @@ class CachingTask(Task):
             number: how many samples there are.
         """
         cache = self._caches.get(view_set)
-        # Another model or another precision than the cache's key says.
-        autocast = torch.is_autocast_enabled(self.device.type)
-        if cache is None or autocast or not self._guard.unchanged():
+        if cache is None or self._is_another_model():
             return compute(range(number))
         counter = cost.active_counter()
         if counter is not None:
@@ -194,6 +192,10 @@ class CachingTask(Task):
         result = torch.stack([known[name].values for name in names]).to(self.device)
         self._saved_seconds += reused + computing - (self._clock() - started)
         return result
+
+    def _is_another_model(self) -> bool:
+        """Say whether the backbone or its precision is another than the caches' keys say."""
+        return torch.is_autocast_enabled(self.device.type) or not self._guard.unchanged()
 
     def _known_features(
         self,

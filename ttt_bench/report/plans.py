@@ -16,7 +16,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
     """Return a line for each run that would be made."""
     header = ["method", "dataset", "backbone", "samples to do", "chunks to do", "s/sample",
               "GFLOPs/sample", "memory MB", "workers", "time", "worker hours",
-              "PFLOP"]  # fmt: skip
+              "PFLOP", "cache MB"]  # fmt: skip
     return Grid("dry run", header, [_line(plan) for plan in plans])
 
 
@@ -36,6 +36,7 @@ def _line(plan: Mapping[str, Any]) -> list[str]:
         "-" if plan["hours"] is None else duration(plan["hours"]),
         "-" if plan["worker_hours"] is None else f"{plan['worker_hours']:.3g}",
         "-" if plan["petaflops"] is None else f"{plan['petaflops']:.3g}",
+        "-" if plan["cache_mb"] is None else f"{plan['cache_mb']:,.0f}",
     ]
 
 

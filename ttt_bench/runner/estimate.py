@@ -22,7 +22,8 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
         `method`, `dataset`, `backbone`; `samples`, `chunks` and how many of each are `missing`;
         `seconds_per_sample` and `device` they were measured on; `gflops_per_sample` and
         `peak_memory_mb` of a worker; `workers`, the `hours` they would take together with
-        `worker_hours`, and the `petaflops` of all that is missing (10^15 operations, no rate).
+        `worker_hours`, and the `petaflops` of all that is missing (10^15 operations, no rate);
+        `cache_mb`, the size that its features take in the feature cache.
     """
     run, worker = opened.run, opened.worker
     missing = sum(len(chunk.indices) for chunk in opened.missing)
@@ -40,7 +41,7 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
     if worker is None or not opened.missing:
         nothing = dict.fromkeys(
             ("seconds_per_sample", "gflops_per_sample", "peak_memory_mb", "hours", "worker_hours",
-             "petaflops")
+             "petaflops", "cache_mb")
         )  # fmt: skip
         return {**facts, **nothing}
     few = opened.plan.indices[: WARMING + TIMED]
@@ -64,4 +65,5 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
         "hours": hours,
         "worker_hours": seconds * missing / 3600,
         "petaflops": flops * missing / 1e15,
+        "cache_mb": worker.cached_bytes_per_sample() * missing / 1e6,
     }
