@@ -75,7 +75,8 @@ class ProcessPool:
 
     def _start(self, slot: int) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self.specs[slot]), daemon=True)
+        # No daemon: a worker has loader processes of its own.
+        process = self._context.Process(target=_serve, args=(theirs, self.specs[slot]))
         process.start()
         # Held by the process alone, the far end tells when it dies.
         theirs.close()

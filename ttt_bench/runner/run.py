@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ttt_bench.api.errors import MethodError, UserError
-from ttt_bench.api.executor import UnreadableImages
+from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
 from ttt_bench.engine.process_state import restored
+from ttt_bench.engine.worker import MethodWorker
 from ttt_bench.metrics.summary import summarize
 from ttt_bench.registry import registry
 from ttt_bench.runner.adopting import adopted_chunks
@@ -157,14 +158,14 @@ def execute(opened: OpenRun) -> dict[str, Any]:
             if not has_costs(folder, opened.card):
                 folder.write_json(COST_FILE, worker.count_costs(opened.plan.indices), key)
             unreadable: list[tuple[int, str]] = []
-            results = opened.executor.execute(worker, missing) if missing else ()
-            for chunk, result in results:
-                check_interrupted()
-                if isinstance(result, UnreadableImages):
-                    unreadable += result.problems
-                    continue
-                folder.write_chunk(chunk.number, result, key)
-                plugins.call("ttt_bench_chunk_finished", run=run, records=result)
+            with _executing(opened, worker, missing) as results:
+                for chunk, result in results:
+                    check_interrupted()
+                    if isinstance(result, UnreadableImages):
+                        unreadable += result.problems
+                        continue
+                    folder.write_chunk(chunk.number, result, key)
+                    plugins.call("ttt_bench_chunk_finished", run=run, records=result)
             worker.verify_backbone()
             if unreadable:
                 texts = {"files": [text for _, text in sorted(unreadable)]}
@@ -174,6 +175,19 @@ def execute(opened: OpenRun) -> dict[str, Any]:
     folder.write_json(SUMMARY_FILE, summary, key)
     plugins.call("ttt_bench_run_finished", run=run, summary=summary)
     return {**summary, "path": str(folder.path)}
+
+
+@contextmanager
+def _executing(
+    opened: OpenRun, worker: MethodWorker, missing: Sequence[Chunk]
+) -> Iterator[Iterator[tuple[Chunk, ChunkResult]]]:
+    """Return what the executor computes; its processes end with the block, however it ends."""
+    results = opened.executor.execute(worker, missing) if missing else iter(())
+    try:
+        yield results
+    finally:
+        if isinstance(results, Generator):
+            results.close()
 
 
 def _begin(opened: OpenRun) -> None:

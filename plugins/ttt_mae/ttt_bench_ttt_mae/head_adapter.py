@@ -10,7 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, CheckpointConfig, Prediction, Sample, SampleRNG, Task, UserError
+from ttt_bench import (
+    Adapter,
+    CheckpointConfig,
+    Inputs,
+    Prediction,
+    Sample,
+    SampleRNG,
+    Task,
+    UserError,
+)
 from ttt_bench_ttt_mae.backbone import MAEBackbone
 from ttt_bench_ttt_mae.checkpoints import Checkpoint, head, read
 from ttt_bench_ttt_mae.files import locate
@@ -41,6 +50,10 @@ class HeadAdapter(Adapter[HeadConfigT]):
 
     uses_backbone_classifier = False
     recipe: ClassVar[str]
+
+    @override
+    def inputs(self, task: Task) -> Inputs:
+        return Inputs(image_features=False, pixels=(None,))
 
     @override
     def setup(self, task: Task) -> None:
@@ -81,7 +94,8 @@ class HeadAdapter(Adapter[HeadConfigT]):
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         predict = partial(classify, self.model, self.head)
-        scores = self.task.batch_invariant(predict, self.task.pixels(samples))
+        with self.task.forward_pass():
+            scores = self.task.batch_invariant(predict, self.task.pixels(samples))
         return [Prediction(logits) for logits in scores[:, self.outputs]]
 
 
@@ -106,4 +120,4 @@ def classify(
     model: MAENetwork, head: Head, images: Float[Tensor, "batch 3 side side"]
 ) -> Float[Tensor, "batch outputs"]:
     """Return the head's outputs for whole images."""
-    return head(model(images))
+    return head(model(images)).float()

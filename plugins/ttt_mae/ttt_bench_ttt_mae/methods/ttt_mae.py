@@ -136,7 +136,7 @@ class TTTMAE(FrozenBackboneAdapter[TTTMAEConfig]):
         predictions, ratio = [], self.config.mask_ratio
         make = make_optimizer(self.config)
         for image, rng in zip(self.task.pixels(samples), rngs, strict=True):
-            with put_back(self.working, self.model):
+            with put_back(self.working, self.model), self.task.forward_pass():
                 noises = self.draw(rng)
                 _, outputs = tune(self.working, self.head, image[None], noises, make, ratio)
             scores = outputs[:, self.outputs]  # (steps + 1, classes)
