@@ -112,6 +112,7 @@ def method_part(method: str, steps: int, chunks: int) -> dict[str, Any]:
         "method": method, "kind": "sample", "plugin": {"distribution": "d", "version": "1"},
         "config": {"steps": steps}, "backbone": "tiny-clip", "weights": "0", "dtype": "float32",
         "labelled_data": None, "known_failures": {}, "chunks": chunks, "code": {},
+        "precision": "fp32",
     }  # fmt: skip
 
 

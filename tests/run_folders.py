@@ -21,6 +21,7 @@ METHOD: dict[str, Any] = {
     "method": "apm", "plugin": {"distribution": "d", "version": "1"}, "config": {"steps": 2},
     "backbone": "tiny-clip", "weights": "0", "dtype": "float32", "transform": {"size": 32},
     "prompt": "a photo of a {}.", "templates": ["{}"], "labelled_data": None, "kind": "sample",
+    "precision": "fp32",
     "known_failures": {}, "chunks": 1, "code": {},
 }  # fmt: skip
 ABOUT: dict[str, Any] = {

@@ -42,7 +42,7 @@ METHODS = (
     "--set",
     "apm.image_size=64",
     "--set",
-    "tpt.views=6",
+    "tpt.views=12",
 )
 SETTINGS = ("--limit", 40, "--batch-size", 9, "--no-feature-cache", "--set", "steps=2")
 DRAW = NormalDraw("weights", (("a", (3, 5)), ("b", (40,))))

@@ -26,22 +26,29 @@ class Violation:
     text: str
 
 
-def stored(prediction: Prediction) -> Prediction:
-    """Return a prediction as records hold it: float32, on the CPU, cut off from any graph.
+def stored(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return predictions as records hold them: float32, on the CPU, cut off from any graph.
 
     Everything is derived from these values, so that a step, the confidence and the reported class
-    never differ by rounding alone.
+    never differ by rounding alone. Scores leave a GPU together, since each transfer waits for it.
     """
+    columns = [
+        _stored([prediction.logits for prediction in predictions]),
+        _stored([prediction.step_logits for prediction in predictions]),
+        _stored([prediction.unadapted_logits for prediction in predictions]),
+    ]
+    return [
+        Prediction(cast(Tensor, logits), steps, unadapted)
+        for logits, steps, unadapted in zip(*columns, strict=True)
+    ]
 
-    def kept(scores: Tensor) -> Tensor:
-        return scores.detach().to("cpu", torch.float32)
 
-    steps, unadapted = prediction.step_logits, prediction.unadapted_logits
-    return Prediction(
-        kept(prediction.logits),
-        None if steps is None else kept(steps),
-        None if unadapted is None else kept(unadapted),
-    )
+def _stored(scores: Sequence[Tensor | None]) -> list[Tensor | None]:
+    given = [one.detach() for one in scores if one is not None]
+    if len({(one.shape, one.device, one.dtype) for one in given}) == 1:
+        given = torch.stack(given).to("cpu", torch.float32).unbind()
+    moved = iter([one.to("cpu", torch.float32) for one in given])
+    return [None if one is None else next(moved) for one in scores]
 
 
 def count_violation(predictions: Any, samples: int) -> Violation | None:
@@ -73,21 +80,15 @@ def violations(prediction: Prediction, classes: int) -> Iterator[Violation]:
         prediction: what `adapt` returned for a sample.
         classes: how many the task has.
     """
-    comparable = True
-    for name, value in vars(prediction).items():
-        if value is None and name != "logits":
-            continue
-        scores = cast(Tensor, value)
-        if problem := _type_problem(name, value):
-            yield Violation("type", problem)
-            comparable = False
-        elif problem := _shape_problem(name, scores, classes):
-            yield Violation("scores", problem)
-            comparable = False
-        elif not bool(torch.isfinite(scores.detach().float()).all()):
+    broken = list(_form_violations(prediction, classes))
+    yield from broken
+    if broken:
+        return
+    for name, scores in _scores(prediction):
+        if not bool(torch.isfinite(scores.detach().float()).all()):
             yield Violation("scores", f"{name} is not finite in float32")
     logits, steps = prediction.logits, prediction.step_logits
-    if not comparable or steps is None:
+    if steps is None:
         return
     last, reported = steps[-1].detach().float(), logits.detach().float()
     if not torch.equal(last.nan_to_num(), reported.to(last.device).nan_to_num()):
@@ -97,6 +98,22 @@ def violations(prediction: Prediction, classes: int) -> Iterator[Violation]:
             f"reports other logits than after its last step (by up to {gap:.2g}); the last step is "
             "the reported one",
         )
+
+
+def _form_violations(prediction: Prediction, classes: int) -> Iterator[Violation]:
+    """Yield what is wrong with types and shapes, without a look at the values."""
+    for name, scores in _scores(prediction):
+        if problem := _type_problem(name, scores):
+            yield Violation("type", problem)
+        elif problem := _shape_problem(name, scores, classes):
+            yield Violation("scores", problem)
+
+
+def _scores(prediction: Prediction) -> Iterator[tuple[str, Tensor]]:
+    """Yield the scores that a prediction has, by name; the logits may not be missing."""
+    for name, value in vars(prediction).items():
+        if value is not None or name == "logits":
+            yield name, value
 
 
 def _type_problem(name: str, scores: Any) -> str:
@@ -132,9 +149,12 @@ def judged(predictions: Any, names: Sequence[str], classes: int) -> list[Predict
     if problem := count_violation(predictions, len(names)):
         raise UserError(problem.text)
     for name, prediction in zip(names, predictions, strict=True):
+        for problem in _form_violations(prediction, classes):
+            raise UserError(f"sample {name}: {problem.text}")
+    kept = stored(predictions)
+    for name, prediction in zip(names, kept, strict=True):
         for problem in violations(prediction, classes):
             raise UserError(f"sample {name}: {problem.text}")
-    kept = [stored(prediction) for prediction in predictions]
     for name, prediction in zip(names, kept, strict=True):
         if form(prediction) != form(kept[0]):
             raise UserError(

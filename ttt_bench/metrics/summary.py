@@ -51,6 +51,7 @@ def summarize(
         "method": card.method["method"],
         "dataset": card.protocol["dataset"],
         "backbone": card.method["backbone"],
+        "precision": card.method["precision"],
         "n": len(records),
         **scores.values,
         "cost": {
