@@ -113,7 +113,7 @@ def _scores(prediction: Prediction) -> Iterator[tuple[str, Tensor]]:
     """Yield the scores that a prediction has, by name; the logits may not be missing."""
     for name, value in vars(prediction).items():
         if value is not None or name == "logits":
-            yield name, value
+            yield name, cast(Tensor, value)
 
 
 def _type_problem(name: str, scores: Any) -> str:
