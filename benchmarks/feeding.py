@@ -258,9 +258,7 @@ def measure(case: Case, folder: Path, loaders: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the cases."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--loaders", type=int, default=1, help="loader processes")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parser.parse_args()

@@ -112,8 +112,10 @@ class MethodWorker:
             inputs = self._inputs()
             self._set_up()
         self._setup_cost = counter
-        self._weights = backbone.card().get("weights")
-        caches = self._caches(inputs) if spec.feature_cache else {}
+        # Once: hashing the weights of a large model takes a second.
+        card = backbone.card()
+        self._weights = card.get("weights")
+        caches = self._caches(inputs, card) if spec.feature_cache else {}
         preparation = Preparation(dataset, PixelMaker(backbone), spec.seed, inputs, caches)
         self._loader = SampleLoader(preparation, spec.loaders)
         self._announced = False
@@ -182,13 +184,15 @@ class MethodWorker:
         with self._guarded(f"{self.spec.method} failed to declare its inputs"):
             return self.adapter.inputs(self.task)
 
-    def _caches(self, inputs: Inputs) -> dict[ViewSet | None, FeatureCache]:
+    def _caches(
+        self, inputs: Inputs, card: Mapping[str, Any]
+    ) -> dict[ViewSet | None, FeatureCache]:
         """Return a feature cache for plain images and one for every view set."""
         spec, backbone = self.spec, self.task.backbone
 
         def cache(view_set: ViewSet | None) -> FeatureCache:
             key = features_key(
-                spec.backbone, spec.device, self.dataset, backbone, spec.precision, view_set
+                spec.backbone, spec.device, self.dataset, card, spec.precision, view_set
             )
             return FeatureCache(key, backbone.feature_dim)
 

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.cost import Charge
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.inputs import FLOAT_BYTES, Inputs
@@ -120,7 +119,7 @@ def features_key(
     name: str,
     device: str,
     dataset: Dataset,
-    backbone: Backbone,
+    card: Mapping[str, Any],
     precision: Precision = "fp32",
     view_set: ViewSet | None = None,
 ) -> dict[str, Any]:
@@ -130,13 +129,13 @@ def features_key(
         name: the backbone's name.
         device: the device that computes.
         dataset: the dataset of the images.
-        backbone: the backbone.
+        card: the backbone's card, with the hash of its weights.
         precision: the precision of its forward pass.
         view_set: the views whose features these are, None for plain images.
     """
     return {
         "backbone": name,
-        **backbone.card(),
+        **card,
         "precision": precision,
         "view_set": None if view_set is None else view_set.card(),
         "dataset": dataset.identity,
