@@ -56,7 +56,8 @@ class PromptAdapter(Adapter[ConfigT]):
         self, context: Float[Tensor, "samples tokens width"]
     ) -> Float[Tensor, "samples classes dim"]:
         """Return unit text features of every class under every sample's context."""
-        return self.texts(context)
+        with self.task.forward_pass():
+            return self.texts(context)
 
     def logits(
         self,
