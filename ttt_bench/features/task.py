@@ -8,6 +8,7 @@ read; the clock around the method has seen 1 ms, and `pop_saved_seconds` returns
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -49,7 +50,6 @@ class CachingTask(Task):
         super().__init__(backbone, classes, augmix, precision)
         self._caches: Mapping[ViewSet | None, FeatureCache] = {}
         self._pixel_maker = PixelMaker(backbone)
-        self._loader: SampleLoader | None = None
         self._guard = BackboneGuard(self.backbone.model)
         self._saved_seconds = 0.0
         # The view sets whose cached features were compared with computed ones.
@@ -64,7 +64,9 @@ class CachingTask(Task):
             caches: by view set, None for plain images.
             loader: gives what was made ahead.
         """
-        self._caches, self._loader = caches, loader
+        self._caches = caches
+        if loader is not None:
+            _loaders[self] = loader
 
     def clear_cache(self) -> None:
         """Forget the cached features of this backbone and dataset."""
@@ -247,7 +249,7 @@ class CachingTask(Task):
         self, sample: Sample, part: Part, rng: SampleRNG | None = None
     ) -> Iterator[Made | None]:
         """Return a part of a sample that was made ahead, None where it has to be made here."""
-        loader = self._loader
+        loader = _loaders.get(self)
         # A copy of a sample with another image has no digest.
         if loader is None or not isinstance(sample, PreparedSample) or not sample.digest:
             yield None
@@ -261,10 +263,11 @@ class CachingTask(Task):
 
     @contextmanager
     def _taken_by(self, rng: SampleRNG, part: Part) -> Iterator[Made | None]:
-        if self._loader is None:
+        loader = _loaders.get(self)
+        if loader is None:
             yield None
             return
-        with self._loader.taken(rng, part) as made:
+        with loader.taken(rng, part) as made:
             if made is not None:
                 self._saved_seconds += made.seconds
             yield made
@@ -279,6 +282,10 @@ class CachingTask(Task):
     def _clock(self) -> float:
         cost.synchronize(self.device)
         return time.perf_counter()
+
+
+# Outside of the tasks, which methods hold: a loader knows the dataset, and the dataset the labels.
+_loaders: WeakKeyDictionary[CachingTask, SampleLoader] = WeakKeyDictionary()
 
 
 def _name(sample: Sample) -> str:

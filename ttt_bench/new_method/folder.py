@@ -13,8 +13,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
 # A class of such a name would hide an import of the generated module, or is a keyword.
 TAKEN_CLASSES = frozenset(
-    {"Adapter", "Field", "Image", "None", "Prediction", "Sample", "Sequence", "Tensor", "True",
-     "False", "Float"}
+    {"Adapter", "Callable", "Classifier", "False", "Field", "Float", "Inputs", "None",
+     "Prediction", "Sample", "Sequence", "Task", "Tensor", "True"}
 )  # fmt: skip
 
 
