@@ -233,8 +233,8 @@ def test_tuning_lowers_the_entropy(task: Task, tiny):
 
 @pytest.mark.parametrize("augmix", [False, True, None])
 def test_the_views_are_those_of_a_shared_view_set(task: Task, augmix: bool | None):
-    method = TPT(TPT.Config(views=8, augmix=augmix))
-    expected = AugMixViews(8) if augmix else CropViews(8)
+    method = TPT(TPT.Config(views=16, augmix=augmix))
+    expected = AugMixViews(16) if augmix else CropViews(16)
     assert method.inputs(task).view_features == (expected,)
 
 
