@@ -15,7 +15,7 @@ from ttt_bench import AdapterSpec, GoldenSpec, UserError, registered
 from ttt_bench.cli import doctor
 from ttt_bench.doctor.folders import folder
 from ttt_bench.doctor.machine import Device, device_named, machine, usable_cores
-from ttt_bench.doctor.proof import CHECKED, ON_A_CPU, ON_A_GPU, Effort, prove
+from ttt_bench.doctor.proof import CHECKED, ON_A_CPU, ON_CUDA, Effort, prove
 from ttt_bench.doctor.speed import SpeedTest, matmul_rate
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
@@ -31,6 +31,7 @@ SMALL = Effort(
         SpeedTest("clip-zero-shot", 2),
         SpeedTest("tpt", 1, {"views": 10}),
         SpeedTest("apm", 1, APM),
+        SpeedTest("clip-zero-shot", 2, precision="tf32"),
     ),
 )
 NOTHING = Effort(goldens=(), checked={}, architecture="ViT-S-32", classes=2, speeds=())
@@ -157,11 +158,16 @@ def test_the_cpu_proves_itself(tmp_path: Path, monkeypatch, capsys):
     (checks,) = proof["checks"]
     assert checks["counts"]["passed"] >= 20
     assert checks["counts"]["failed"] == 0
-    assert [row["name"] for row in proof["speeds"]] == ["clip-zero-shot", "tpt", "apm"]
+    assert [row["name"] for row in proof["speeds"]] == [
+        "clip-zero-shot", "tpt", "apm", "clip-zero-shot",
+    ]  # fmt: skip
+    matmul = proof["matmul_gflops_per_second"]
+    assert set(matmul) == {"fp32", "tf32"}
+    assert [row["precision"] for row in proof["speeds"]] == ["fp32", "fp32", "fp32", "tf32"]
     for row in proof["speeds"]:
         reached = row["gflops_per_sample"] / row["seconds_per_sample"]
         assert row["gflops_per_second"] == pytest.approx(reached)
-        assert row["share"] == pytest.approx(reached / proof["matmul_gflops_per_second"])
+        assert row["share"] == pytest.approx(reached / matmul[row["precision"]])
         assert 0 < row["share"] < 1.5
     # ViT-S/32's image tower on one image: 50 tokens through 12 blocks of width 384.
     assert 1.5 < proof["speeds"][0]["gflops_per_sample"] < 3
@@ -236,7 +242,7 @@ def test_a_check_that_fails_is_named():
 
 def test_everything_that_is_tried_by_default_is_registered_with_settings_that_are_accepted():
     assert set(CHECKED) == {"apm", "tpt", "ttt-mae"}
-    tried = [*CHECKED.items(), *((t.method, t.settings) for t in (*ON_A_CPU, *ON_A_GPU))]
+    tried = [*CHECKED.items(), *((t.method, t.settings) for t in (*ON_A_CPU, *ON_CUDA))]
     for method, settings in tried:
         config = resolve_config(registry().adapters.find(method).spec, "tiny-clip", settings)
         assert settings.items() <= config.items()
@@ -245,4 +251,4 @@ def test_everything_that_is_tried_by_default_is_registered_with_settings_that_ar
 def test_a_matmul_rate_counts_two_operations_for_a_multiply_add(monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr("ttt_bench.doctor.speed.time.perf_counter", lambda: next(seconds))
-    assert matmul_rate(torch.device("cpu"), 64) == 2 * 64**3
+    assert matmul_rate(torch.device("cpu"), side=64) == 2 * 64**3

@@ -84,9 +84,9 @@ def _show_proof(console: Console, proof: dict[str, Any]) -> None:
     name, threads = proof["device"], proof["threads"]
     _section(console, f"Goldens on {name}", map(_golden, proof["goldens"]))
     _section(console, f"Checks on {name}", map(_checked, proof["checks"]))
-    rate = proof["matmul_gflops_per_second"]
     title = f"Speed on {name}, one sample, 1 CPU thread" if threads == 1 else f"Speed on {name}"
-    rows = [["matmul, float32", "", "", f"{rate:,.0f} GFLOP/s", "100 %"]] if rate else []
+    rates = proof["matmul_gflops_per_second"].items()
+    rows = [["matmul", name, "", "", f"{rate:,.0f} GFLOP/s", "100 %"] for name, rate in rates]
     _section(console, title, [*rows, *map(_speed, proof["speeds"])])
 
 
@@ -108,9 +108,10 @@ def _checked(row: dict[str, Any]) -> list[str]:
 
 def _speed(row: dict[str, Any]) -> list[str]:
     if row["error"]:
-        return [row["name"], "FAILED", row["error"]]
+        return [row["name"], row.get("precision", ""), "FAILED", row["error"]]
     return [
         row["name"],
+        row["precision"],
         f"{row['seconds_per_sample'] * 1000:,.1f} ms",
         f"{row['gflops_per_sample']:,.0f} GFLOP",
         f"{row['gflops_per_second']:,.0f} GFLOP/s",

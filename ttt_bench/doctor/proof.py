@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isnan
 from typing import Any
 
 import torch
 
 from ttt_bench.api.errors import described
+from ttt_bench.api.precision import Precision
 from ttt_bench.doctor.drawn import DrawnClip, DrawnPhotographs
 from ttt_bench.doctor.machine import Device
 from ttt_bench.doctor.speed import SpeedTest, matmul_rate, method_speed
@@ -23,6 +24,9 @@ CHECKED = {"apm": {"steps": 3}, "tpt": {"views": 10}, "ttt-mae": {"steps": 2, "c
 # A GPU needs many samples at once, and a sample takes a CPU seconds.
 ON_A_CPU = (SpeedTest("clip-zero-shot", 4), SpeedTest("tpt", 1), SpeedTest("apm", 1))
 ON_A_GPU = (SpeedTest("clip-zero-shot", 128), SpeedTest("tpt", 8), SpeedTest("apm", 8))
+CUDA_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
+ON_CUDA = tuple(replace(test, precision=name) for name in CUDA_PRECISIONS for test in ON_A_GPU)
+DEFAULT_TESTS = {"cpu": ON_A_CPU, "cuda": ON_CUDA}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def prove(device: Device, effort: Effort, report: Report) -> dict[str, Any]:
 
     Returns:
         `device`, `threads`, `goldens`, `checks` and `speeds`, a list of plain dicts each, with an
-        `error` that is "" where all is well, and `matmul_gflops_per_second`.
+        `error` that is "" where all is well, and `matmul_gflops_per_second` by precision.
     """
     known = registry().goldens
     names = known if effort.goldens is None else effort.goldens
@@ -119,24 +123,26 @@ def _checks(
 def _speeds(device: str, effort: Effort, report: Report) -> dict[str, Any]:
     tests = effort.speeds
     if tests is None:
-        tests = ON_A_CPU if device == "cpu" else ON_A_GPU
+        tests = DEFAULT_TESTS.get(torch.device(device).type, ON_A_GPU)
     tests = [test for test in tests if test.method in registry().adapters]
+    precisions: set[Precision] = {"fp32", *(test.precision for test in tests)}
     report(f"matmul on {device}")
     try:
-        rate = matmul_rate(torch.device(device))
+        rates = {name: matmul_rate(torch.device(device), name) for name in sorted(precisions)}
         backbone = DrawnClip(effort.architecture, torch.device(device))
     except Exception as error:
         failed = {"name": "matmul", "error": described(error)}
-        return {"matmul_gflops_per_second": None, "speeds": [failed]}
+        return {"matmul_gflops_per_second": {}, "speeds": [failed]}
     most = max((test.samples for test in tests), default=0)
     dataset = DrawnPhotographs(f"{most},{effort.classes}", None)
     rows = []
     for test in tests:
-        report(f"speed of {test.method} on {device}")
-        row: dict[str, Any] = {"name": test.method, "error": ""}
+        report(f"speed of {test.method} on {device} in {test.precision}")
+        row: dict[str, Any] = {"name": test.method, "precision": test.precision, "error": ""}
         try:
-            row |= asdict(method_speed(test, backbone, dataset, rate))
+            row |= asdict(method_speed(test, backbone, dataset, rates[test.precision]))
         except Exception as error:
             row["error"] = described(error)
         rows.append(row)
-    return {"matmul_gflops_per_second": rate / 1e9, "speeds": rows}
+    gflops = {precision: rate / 1e9 for precision, rate in rates.items()}
+    return {"matmul_gflops_per_second": gflops, "speeds": rows}

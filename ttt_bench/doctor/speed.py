@@ -12,6 +12,8 @@ from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.executor import Chunk, UnreadableImages
+from ttt_bench.api.forward_precision import forward_precision
+from ttt_bench.api.precision import Precision
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
@@ -29,11 +31,13 @@ class SpeedTest:
         method: the method's name.
         samples: how many samples are timed together.
         settings: fields of its configuration.
+        precision: the precision of the backbone's forward pass.
     """
 
     method: str
     samples: int
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ class Speed:
 
     Attributes:
         method: the method's name.
+        precision: the precision of the backbone's forward pass.
         samples: how many samples were timed.
         seconds_per_sample: everything that the method does, on the host too; decoding is left out.
         gflops_per_sample: as the cards of runs count them.
         gflops_per_second: the quotient.
-        share: the quotient as a share of the device's matmul rate.
+        share: the quotient as a share of the device's matmul rate in that precision.
     """
 
     method: str
+    precision: Precision
     samples: int
     seconds_per_sample: float
     gflops_per_sample: float
@@ -57,15 +63,18 @@ class Speed:
     share: float
 
 
-def matmul_rate(device: torch.device, side: int | None = None) -> float:
-    """Return the FLOP/s of a product of two large float32 matrices, the best of several.
+def matmul_rate(
+    device: torch.device, precision: Precision = "fp32", side: int | None = None
+) -> float:
+    """Return the FLOP/s of a product of two large matrices, the best of several.
 
     Args:
         device: the device.
+        precision: the precision of the product.
         side: the side of the matrices; None for one that suits the device.
     """
     side = side or SIDES.get(device.type, 4096)
-    with torch.no_grad():
+    with torch.no_grad(), forward_precision(device, precision):
         left, right = torch.rand(2, side, side, device=device)
         _ = left @ right
         times = []
@@ -85,7 +94,8 @@ def method_speed(test: SpeedTest, backbone: Backbone, dataset: Dataset, rate: fl
         test: the method.
         backbone: the backbone, on the device to compute on.
         dataset: where the samples are from.
-        rate: the device's matmul rate in FLOP/s, with as many threads as the engine takes.
+        rate: the device's matmul rate in FLOP/s in the test's precision, with as many threads as
+            the engine takes.
 
     Raises:
         UserError: the method fails.
@@ -100,6 +110,7 @@ def method_speed(test: SpeedTest, backbone: Backbone, dataset: Dataset, rate: fl
         seed=0,
         batch_size=test.samples,
         feature_cache=False,
+        precision=test.precision,
     )
     worker = MethodWorker(spec, dataset, backbone)
     chunk = Chunk(0, tuple(range(test.samples)))
@@ -113,6 +124,6 @@ def method_speed(test: SpeedTest, backbone: Backbone, dataset: Dataset, rate: fl
     seconds = result.seconds / test.samples
     flops = sum(sum(phase.values()) for phase in counted["flops_per_sample"].values())
     return Speed(
-        test.method, test.samples, seconds, flops / 1e9, flops / seconds / 1e9,
+        test.method, test.precision, test.samples, seconds, flops / 1e9, flops / seconds / 1e9,
         flops / seconds / rate,
     )  # fmt: skip
