@@ -130,11 +130,13 @@ def test_runs_of_different_protocols_are_refused(ttt, run_json, setting, field: 
 
 def test_averages_are_over_all_datasets_or_absent():
     def row(method: str, dataset: str, top1: float) -> dict:
-        return {"method": method, "backbone": "b", "dataset": dataset, "top1": top1}
+        backbone = {"backbone": "b", "precision": "fp32"}
+        return {"method": method, **backbone, "dataset": dataset, "top1": top1}
 
     rows = [row("a", "imagenet", 60.0), row("a", "imagenet-a", 40.0), row("a", "imagenet-r", 20.0)]
     means = averages([*rows, row("b", "imagenet-a", 50.0)])
-    assert means[0] == {"method": "a", "backbone": "b", "mean": 40.0, "ood_mean": 30.0}
+    names = {"method": "a", "backbone": "b", "precision": "fp32"}
+    assert means[0] == {**names, "mean": 40.0, "ood_mean": 30.0}
     assert means[1]["mean"] is None
     assert means[1]["ood_mean"] is None
 

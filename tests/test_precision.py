@@ -32,6 +32,15 @@ def test_16_bits_agree_with_float32(run_json, records_of):
     assert {file.backbone for file in inventory()} == {"tiny-clip", "tiny-clip bf16"}
 
 
+def test_the_table_shows_it(ttt, run_json):
+    for name in ("fp32", "bf16"):
+        run_json(*RUN, "-m", "clip-zero-shot", "--limit", 16, "--precision", name, "-o", name)
+    code, out, err = ttt("compare", "fp32", "bf16")
+    assert code == 0, err
+    assert "tiny-clip bf16" in out
+    assert "precision" in out
+
+
 def test_tf32_on_a_cpu_is_float32(run_json, records_of):
     full, tf32 = (
         run_json(*RUN, "-m", "clip-zero-shot", "--limit", 16, "--precision", name, "-o", name)[0]

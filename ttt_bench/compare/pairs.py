@@ -53,7 +53,7 @@ def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
 
 
 def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mean top-1 over datasets, for each method and backbone.
+    """Return the mean top-1 over datasets, for each method, backbone and precision.
 
     `mean` is over all datasets of the rows, `ood_mean` over those whose spec does not call them
     `in_distribution` (Shu et al. 2022, table 1). Each is None where the method lacks a dataset or
@@ -61,17 +61,19 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     shifted = [name for name in datasets if not _in_distribution(name)]
-    scores: dict[tuple[str, str], dict[str, float]] = {}
+    scores: dict[tuple[str, ...], dict[str, float]] = {}
     for row in rows:
-        scores.setdefault((row["method"], row["backbone"]), {})[row["dataset"]] = row["top1"]
+        name = row["method"], row["backbone"], row["precision"]
+        scores.setdefault(name, {})[row["dataset"]] = row["top1"]
     return [
         {
             "method": method,
             "backbone": backbone,
+            "precision": precision,
             "mean": _mean(by_dataset, datasets),
             "ood_mean": _mean(by_dataset, shifted) if shifted != datasets else None,
         }
-        for (method, backbone), by_dataset in scores.items()
+        for (method, backbone, precision), by_dataset in scores.items()
     ]
 
 

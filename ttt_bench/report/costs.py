@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.grid import Grid
-from ttt_bench.report.notes import marked_name
+from ttt_bench.report.notes import marked_name, shown_backbone
 
 
 def cost_table(runs: Sequence[FinishedRun]) -> Grid:
@@ -30,7 +30,7 @@ def _line(run: FinishedRun) -> list[str]:
     first += [f"{one_step:.3g} adapted"] if one_step else []
     return [
         marked_name(summary),
-        summary["backbone"],
+        shown_backbone(summary),
         summary["dataset"],
         str(steps or "-"),
         f"{cost['backbone_parameters'] / 1e6:.3g}",

@@ -120,6 +120,8 @@ def command(run: FinishedRun) -> str:
     worker, protocol = run.manifest["worker"], run.card.protocol
     parts = ["ttt-bench", "run", "--method", worker["method"], "--dataset", worker["dataset"]]
     parts += ["--backbone", worker["backbone"], "--seed", str(worker["seed"])]
+    if run.card.method["precision"] != "fp32":
+        parts += ["--precision", run.card.method["precision"]]
     if protocol["limit"] is not None:
         parts += ["--limit", str(protocol["limit"])]
     for option in ("weights", "data_root"):

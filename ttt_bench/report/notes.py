@@ -30,6 +30,12 @@ def marked_name(row: Summary) -> str:
     return row["method"] + "".join(mark for mark, applies in marks.items() if applies)
 
 
+def shown_backbone(row: Summary) -> str:
+    """Return a row's backbone, with the precision of its forward pass if that is not float32."""
+    name, precision = row["backbone"], row["precision"]
+    return name if precision == "fp32" else f"{name} {precision}"
+
+
 def notes(rows: Sequence[Summary]) -> list[str]:
     """Return what a reader of these rows has to know: the marks explained, and the counting."""
     methods: dict[str, dict[str, None]] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttt_bench.report.grid import Grid
-from ttt_bench.report.notes import Summary, marked_name
+from ttt_bench.report.notes import Summary, marked_name, shown_backbone
 from ttt_bench.report.tables import headings
 
 
@@ -16,7 +16,7 @@ def score_table(rows: Sequence[Summary]) -> Grid:
     ]
     columns = list(dict.fromkeys(name for numbers in scores for name in numbers))
     lines = [
-        [marked_name(row), row["backbone"], row["dataset"]]
+        [marked_name(row), shown_backbone(row), row["dataset"]]
         + [f"{numbers[name]:.4g}" if name in numbers else "-" for name in columns]
         for row, numbers in zip(rows, scores, strict=True)
     ]

@@ -6,7 +6,7 @@ from typing import Any
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.registry import registry
 from ttt_bench.report.grid import Grid, best_cells, percent
-from ttt_bench.report.notes import Summary, marked_name
+from ttt_bench.report.notes import Summary, marked_name, shown_backbone
 
 
 def result_grids(rows: Sequence[Summary]) -> list[Grid]:
@@ -26,7 +26,7 @@ def overview(dataset: str, rows: Sequence[Summary]) -> Grid:
     lines = [
         [
             marked_name(row),
-            row["backbone"],
+            shown_backbone(row),
             str(row["n"]),
             *(_with_interval(row) if name == "top1" else _score(row.get(name)) for name in metrics),
             f"{row['cost']['gflops_per_sample']:.3g}",
@@ -87,7 +87,7 @@ def _by_corruption(dataset: str, rows: Sequence[Summary], groups: Sequence[str])
         for row in rows
     ]
     lines = [
-        [marked_name(row), row["backbone"], *map(percent, values)]
+        [marked_name(row), shown_backbone(row), *map(percent, values)]
         for row, values in zip(rows, accuracies, strict=True)
     ]
     if any(row.get("mce") is not None for row in rows):
@@ -104,17 +104,19 @@ def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     if len(datasets) < 2:
         return None
-    by_place = {(row["method"], row["backbone"], row["dataset"]): row for row in rows}
+    by_place = {
+        (row["method"], row["backbone"], row["precision"], row["dataset"]): row for row in rows
+    }
     means = [name for name in ("mean", "ood_mean") if any(a[name] is not None for a in averages)]
     lines, values = [], []
     for average in averages:
-        method, backbone = average["method"], average["backbone"]
-        members = [by_place.get((method, backbone, dataset)) for dataset in datasets]
+        name = average["method"], average["backbone"], average["precision"]
+        members = [by_place.get((*name, dataset)) for dataset in datasets]
         first = next(row for row in members if row is not None)
         values.append([row and row["top1"] for row in members] + [average[name] for name in means])
         cells = ["-" if row is None else f"{_with_interval(row)} n={row['n']}" for row in members]
         cells += [percent(average[name]) for name in means]
-        lines.append([marked_name(first), backbone, *cells])
+        lines.append([marked_name(first), shown_backbone(first), *cells])
     header = ["method", "backbone", *datasets, *(name.replace("ood_", "OOD ") for name in means)]
     return Grid("top-1 % by dataset", header, lines, best_cells(values, 2))
 
