@@ -122,8 +122,8 @@ class APM(Adapter[APMConfig]):
         draw, predictions = self.draw(self.task), []
         for start in range(0, len(samples), stack):
             part = slice(start, start + stack)
-            drawn = self.task.draw(rngs[part], draw)
-            weights = self.network.stack(drawn, self.config.init_std)
+            # The drawn numbers are as large as the weights: nothing keeps them.
+            weights = self.network.stack(self.task.draw(rngs[part], draw), self.config.init_std)
             pooled = fit(self.network, weights, images[part], targets[part], self.config)
             for features, target in zip(pooled[:, 1:], targets[part], strict=True):
                 step_logits = self.task.logits(features)  # (steps, classes)
