@@ -137,6 +137,19 @@ def test_what_a_worker_says_is_one_line(ttt, tmp_path: Path):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "where", [("--workers", 2), ("--executor", "ray", "--workers", 1)], ids=["local", "ray"]
+)
+def test_workers_have_loaders_of_their_own(run_json, records_of, ray, where: tuple[object, ...]):
+    fewer = ("--set", "tpt.views=12", "--set", "apm.steps=2", "--limit", 36)
+    words = ("-m", "apm", "-m", "tpt", *fewer)
+    alone = run_json(*words, "-o", "alone")
+    spread = run_json(*words, *where, "--loaders", 1, "--no-feature-cache", "-o", "spread")
+    for one, other in zip(alone, spread, strict=True):
+        assert records_equal(records_of(one), records_of(other))
+    assert not multiprocessing.active_children()
+
+
 def test_only_ray_takes_an_address(ttt):
     code, _, err = ttt(*RUN, "-m", "clip-zero-shot", "--executor", "local:localhost:1")
     assert code == 2

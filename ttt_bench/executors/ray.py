@@ -24,10 +24,13 @@ class RayExecutor(Executor):
     ) -> Iterator[tuple[Chunk, ChunkResult]]:
         ray = _import_ray()
         gpus = int(worker.spec.device == "cuda")
-        started = _connect(ray, self.argument, self.workers)
+        # An actor has a core for itself and one for each of its loaders.
+        cores = 1 + worker.spec.loaders
+        started = _connect(ray, self.argument, self.workers and self.workers * cores)
         try:
             available = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
-            number = min(self.workers or max(available, 1), len(chunks))
+            room = available if gpus else available // cores
+            number = min(self.workers or max(room, 1), len(chunks))
             if number > available:
                 raise UserError(
                     f"--workers {number} is more than the cluster's {available} "
@@ -101,7 +104,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str, workers: int | None) -> bool:
+def _connect(ray: Any, address: str, cores: int | None) -> bool:
     """Join a cluster, or start one on this machine; return whether there was none before."""
     if address:
         _require_listening(address)
@@ -111,7 +114,7 @@ def _connect(ray: Any, address: str, workers: int | None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Hide no GPUs from this process, which holds none of Ray's.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers}
+    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": cores}
     try:
         ray.init(
             address=address or "local",
