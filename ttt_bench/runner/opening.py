@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError, described, method_errors
+from ttt_bench.api.errors import UserError, described, method_errors, unknown
 from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, Executor
+from ttt_bench.api.precision import Precision
 from ttt_bench.api.specs import AdapterSpec, Spec
 from ttt_bench.api.task import Task
 from ttt_bench.datasets.loading import load_dataset
@@ -65,6 +66,9 @@ def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
         )
     if config.weights is not None and config.backbone is None:
         raise UserError("--weights needs --backbone: say which model the file is for")
+    # A card may come from anywhere.
+    if config.precision not in get_args(Precision):
+        raise unknown("precision", str(config.precision), get_args(Precision))
     plugins.executors.find(config.executor)
     classifies = backbone_type(backbone, config.weights).build_classifier
     if spec.load().uses_backbone_classifier and classifies is Backbone.build_classifier:

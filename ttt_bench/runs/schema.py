@@ -30,6 +30,7 @@ MANIFEST = {
         "method": {
             "method": str,
             "backbone": str,
+            "precision": str,
             "config": {},
             "labelled_data": TEXT_OR_NONE,
             "kind": str,
