@@ -282,7 +282,13 @@ def test_systems_that_cannot_fork_are_told(preparation, monkeypatch):
 
 @pytest.mark.parametrize(
     ("device", "workers", "asked", "expected"),
-    [("cpu", 1, "auto", 0), ("cuda", 1, "auto", 6), ("cuda", 4, "auto", 1), ("cuda", 1, 40, 40)],
+    [
+        ("cpu", 1, "auto", 0),
+        ("mps", 1, "auto", 0),
+        ("cuda", 1, "auto", 6),
+        ("cuda", 4, "auto", 1),
+        ("cuda", 1, 40, 40),
+    ],
 )
 def test_auto_is_a_workers_share_of_the_cores(device, workers, asked, expected, monkeypatch, capfd):
     monkeypatch.setattr("ttt_bench.runner.loaders.usable_cores", lambda: 6)

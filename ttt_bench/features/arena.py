@@ -18,17 +18,18 @@ class Arena:
     files in containers do not apply.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, pinned: bool = False) -> None:
         """Reserve memory; the system provides what is written to.
 
         Args:
             size: in bytes.
+            pinned: whether it is pinned, so that copies to a GPU run beside computation.
         """
         self.size = _aligned(size)
         self.memory = mmap.mmap(-1, self.size)
         # Free regions as (start, size), in order and never adjacent.
         self._free = [(0, self.size)]
-        if torch.cuda.is_available():
+        if pinned:
             self._pin()
 
     def reserve(self, size: int) -> int | None:
@@ -58,7 +59,6 @@ class Arena:
         return np.ndarray(shape, dtype, self.memory, start)
 
     def _pin(self) -> None:
-        """Pin the memory, so that copies to a GPU run beside computation."""
         address = np.frombuffer(self.memory, np.uint8).ctypes.data
         # Where it is refused, copies wait and are right all the same.
         with suppress(RuntimeError):

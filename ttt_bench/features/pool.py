@@ -91,7 +91,7 @@ class LoaderPool:
         self.preparation = preparation
         self.parts = preparation.parts()
         self.sizes = [preparation.bytes(part) for part in self.parts]
-        self.arena = Arena(ahead)
+        self.arena = Arena(ahead, preparation.pixel_maker.backbone.device.type == "cuda")
         self._most = AHEAD_PARTS if preparation.inputs.images else MOST_PARTS
         self._batch = -1
         self._coming: Iterator[Job] = iter(())

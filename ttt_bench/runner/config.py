@@ -75,8 +75,8 @@ class RunConfig:
         int | Literal["auto"],
         Ge(0),
         Doc(
-            "Processes for each worker that prepare samples ahead; auto: none on a CPU, else the "
-            "cores of the worker, at most 16. Changes speed, never a prediction."
+            "Processes for each worker that prepare samples ahead. auto is the cores of the worker, "
+            "at most 16, and none on a CPU or with MPS. Changes speed, never a prediction."
         ),
         Option(metavar="N|auto"),
     ] = "auto"

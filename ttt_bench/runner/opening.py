@@ -24,6 +24,7 @@ from ttt_bench.engine.loading import (
     load_backbone,
 )
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
+from ttt_bench.features.store import cache_limit
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import Continuation, continuation
@@ -66,6 +67,9 @@ def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
         )
     if config.weights is not None and config.backbone is None:
         raise UserError("--weights needs --backbone: say which model the file is for")
+    if config.feature_cache:
+        # A limit that is no size is refused here.
+        cache_limit()
     # A card may come from anywhere.
     if config.precision not in get_args(Precision):
         raise unknown("precision", str(config.precision), get_args(Precision))
