@@ -75,7 +75,7 @@ class RunConfig:
         int | Literal["auto"],
         Ge(0),
         Doc(
-            "Processes for each worker that prepare samples ahead. auto is the cores of the worker, "
+            "Processes for each worker that prepare samples ahead; auto is the worker's cores, "
             "at most 16, and none on a CPU or with MPS. Changes speed, never a prediction."
         ),
         Option(metavar="N|auto"),
