@@ -16,7 +16,6 @@ a process of its own. Prints JSON on the last line.
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -48,10 +47,10 @@ folder.write_json("summary.json", summary, card.key)
 def write_run(path: Path, method: str, samples: int, steps: int, seed: int) -> None:
     """Write one finished run, whose chunks have the same logits and labels of their own."""
     # Imported here: the plan imports torch, which would count in every command's peak memory.
-    from ttt_bench.runs.plan import CHUNK_SIZE, MOST_CHUNKS
+    from ttt_bench.runs.plan import chunk_size
 
     draws = np.random.default_rng(seed)
-    size = CHUNK_SIZE * math.ceil(samples / (CHUNK_SIZE * MOST_CHUNKS))
+    size = chunk_size(samples)
     starts = range(0, samples, size)
     # An odd factor permutes the numbers of 64 bits, so that ids are in no order, as hashes are.
     ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}" for number in range(samples)]

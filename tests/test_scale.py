@@ -19,7 +19,7 @@ from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.executors import processes
 from ttt_bench.registry import registered, registry
 from ttt_bench.runs.folder import RunFolder
-from ttt_bench.runs.plan import make_plan
+from ttt_bench.runs.plan import chunk_size, make_plan
 
 METHODS = {
     "apm": ("--set", "steps=3"),
@@ -228,6 +228,9 @@ def test_a_plan_of_imagenet_cs_size_has_a_bounded_number_of_files():
     plan = make_plan(dataset, None)
     assert sum(len(chunk.indices) for chunk in plan.chunks) == 3_750_000
     assert 1024 < len(plan.chunks) <= 2048
+    assert [chunk_size(samples) for samples in (1, 1920, 16_384, 50_000, 750_000)] == [
+        32, 32, 32, 128, 384,
+    ]  # fmt: skip
     assert {len(chunk.indices) for chunk in plan.chunks[:-1]} == {1856}
     streams = make_plan(Corruptions("100", None), None, "stream", batch_size=16)
     assert [len(chunk.indices) for chunk in streams.chunks] == [100] * 75

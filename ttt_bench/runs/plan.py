@@ -10,6 +10,9 @@ from ttt_bench.api.sample import SampleRNG
 from ttt_bench.api.specs import Kind
 
 CHUNK_SIZE = 32
+# Each file takes a millisecond to read: a run of more chunks than this has chunks of up to 128.
+MANY_CHUNKS = 512
+LARGER_CHUNK = 128
 # A folder of more files than this is slow to list on the file systems of clusters.
 MOST_CHUNKS = 2048
 
@@ -24,6 +27,15 @@ class Plan:
     def indices(self) -> list[int]:
         """Every entry, in the dataset's order."""
         return sorted(index for chunk in self.chunks for index in chunk.indices)
+
+
+def chunk_size(samples: int) -> int:
+    """Return the number of samples in a chunk of a run of so many."""
+
+    def for_at_most(chunks: int) -> int:
+        return CHUNK_SIZE * math.ceil(samples / (CHUNK_SIZE * chunks))
+
+    return max(min(for_at_most(MANY_CHUNKS), LARGER_CHUNK), for_at_most(MOST_CHUNKS))
 
 
 def make_plan(
@@ -50,7 +62,7 @@ def make_plan(
         skip: entries to leave out; the other chunks of kind `sample` stay as they are.
     """
     indices = spread_sample(dataset.entries, limit)
-    size = CHUNK_SIZE * math.ceil(len(indices) / (CHUNK_SIZE * MOST_CHUNKS))
+    size = chunk_size(len(indices))
     if kind == "sample":
         cut = [indices[at : at + size] for at in range(0, len(indices), size)]
         parts = [tuple(index for index in part if index not in skip) for part in cut]
