@@ -8,6 +8,7 @@ from typing import Any
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
+from ttt_bench.compare.processes import read_many
 from ttt_bench.metrics.summary import print_warning, summarize
 from ttt_bench.runs.archive import RunFiles, exported_runs, is_export
 from ttt_bench.runs.card import Card, card_of, samples_digest
@@ -60,13 +61,12 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     unfinished: list[UnfinishedRunError] = []
     # A dictionary keeps the order and drops repetitions: a metric fails on every run alike.
     messages: dict[str, None] = {}
-    for files in runs:
-        try:
-            run = _read(files, lambda message: messages.setdefault(message))
-        except UnfinishedRunError as error:
-            unfinished.append(error)
+    for result, warnings in read_many(runs, _read_if_finished):
+        messages |= dict.fromkeys(warnings)
+        if isinstance(result, UnfinishedRunError):
+            unfinished.append(result)
         else:
-            finished.append(_sharing_names(run, finished))
+            finished.append(_sharing_names(result, finished))
     if not finished:
         raise unfinished[0] if unfinished else UserError(_no_manifest(without_manifest[0]))
     for error in unfinished:
@@ -136,6 +136,17 @@ def _sharing_names(run: FinishedRun, others: Sequence[FinishedRun]) -> FinishedR
         if getattr(run.records, name) == getattr(other.records, name)
     }
     return replace(run, records=replace(run.records, **same))
+
+
+def _read_if_finished(
+    files: RunFiles,
+) -> tuple[FinishedRun | UnfinishedRunError, list[str]]:
+    """Return a run, or why it is unfinished, and the warnings of its metrics."""
+    warnings: list[str] = []
+    try:
+        return _read(files, warnings.append), warnings
+    except UnfinishedRunError as error:
+        return error, warnings
 
 
 def _read(files: RunFiles, warn: Callable[[str], object]) -> FinishedRun:
