@@ -173,7 +173,7 @@ def test_what_lies_ready_is_bounded_in_bytes(preparation):
     most = preparation.bytes(Views(AUGMIX))
     pool = LoaderPool(preparation, 2, ahead=3 * most)
     pool.announce([tuple(range(start, start + 10)) for start in range(0, 100, 10)])
-    largest = 0
+    largest = ahead = 0
     for start in range(0, 100, 10):
         pool.begin_batch()
         for part in pool.parts:
@@ -181,10 +181,24 @@ def test_what_lies_ready_is_bounded_in_bytes(preparation):
                 with pool.taken(index, part) as made:
                     expected = preparation.make(index, part)
                     if made is not None:
+                        ahead += bool(made.arrays)
                         for name, values in expected.arrays.items():
                             assert np.array_equal(made.arrays[name], values)
                 largest = max(largest, sum(job.size for job in pool._asked.values()))
     assert 0 < largest <= pool.arena.size == 3 * most
+    assert ahead
+    pool.close()
+
+
+def test_a_full_queue_keeps_no_memory(preparation, monkeypatch):
+    monkeypatch.setattr(pools, "AHEAD_PARTS", 3)
+    pool = LoaderPool(preparation, 1)
+    pool.announce([(0, 1, 2, 3, 4)])
+    for part in pool.parts:
+        for index in range(5):
+            with pool.taken(index, part):
+                pass
+    assert pool.arena.reserve(pool.arena.size) == 0
     pool.close()
 
 
@@ -218,16 +232,21 @@ def test_a_loader_that_dies_is_replaced(task, loader, preparation):
     assert {one.process.pid for one in loader._pool.loaders} != first
 
 
-def test_an_image_that_ends_every_loader_is_named(preparation, monkeypatch):
+def test_an_image_that_ends_every_loader_is_named_and_the_others_are_made(preparation, monkeypatch):
+    opened = Cifar10CMini.open
+
     def deadly(self, index):
-        os._exit(7)
+        return os._exit(7) if index == 4 else opened(self, index)
 
     monkeypatch.setattr(Cifar10CMini, "open", deadly)
     loader = SampleLoader(preparation, 1)
-    loader.announce([(4,)])
-    _, ((index, message),) = loader.load((4,))
+    loader.announce([(4, 6), (8,)])
+    (sample,), ((index, message),) = loader.load((4, 6))
     assert index == 4
     assert f"{pools.ATTEMPTS} loaders died of image" in message
+    (other,), unreadable = loader.load((8,))
+    assert not unreadable
+    assert [sample.id, other.id] == [preparation.dataset.sample_id(number) for number in (6, 8)]
     loader.close()
 
 

@@ -28,7 +28,7 @@ AHEAD_PARTS = 128
 MOST_PARTS = 1024
 # How often the main process looks whether the user has interrupted the command.
 LOOK_SECONDS = 0.5
-# How many loaders a part may end (by memory, mostly) before the run gives up.
+# How many loaders a part may end (by memory, mostly) before it is left out.
 ATTEMPTS = 3
 
 
@@ -189,10 +189,10 @@ class LoaderPool:
                 continue
             loader = self._loader_of.get(job.index)
             loader = loader or min(self.loaders, key=lambda one: len(one.jobs))
+            if len(loader.jobs) >= AHEAD_PARTS:
+                return
             start = self.arena.reserve(job.size) if job.size else 0
-            if start is None or len(loader.jobs) >= AHEAD_PARTS:
-                if start:
-                    self.arena.release(start, job.size)
+            if start is None:
                 return
             self._next, job.start = None, start
             # One loader makes all parts of a sample, and decodes its image once.
@@ -226,8 +226,7 @@ class LoaderPool:
     def _replace(self, loader: Loader) -> None:
         """Start another loader in place of a dead one, and ask it for the same.
 
-        Raises:
-            UserError: one part has ended several loaders.
+        A part that has ended several loaders is left out; whoever takes it is told.
         """
         loader.process.join()
         loader.connection.close()
@@ -235,11 +234,12 @@ class LoaderPool:
         self._deaths[first.index, first.part] += 1
         if self._deaths[first.index, first.part] == ATTEMPTS:
             key = self.preparation.dataset.entries[first.index].key
-            raise UserError(
+            problem = (
                 f"{ATTEMPTS} loaders died of image {key} (exit {loader.process.exitcode}; -9 is "
                 "mostly too little memory); finished chunks are kept: the same command with fewer "
                 "--loaders continues"
             )
+            self._take_in(loader, (Made(), {}, problem))
         self.loaders.remove(loader)
         new = self._start()
         new.jobs = loader.jobs
