@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pyarrow.parquet as pq
 import torch
 from feeding import make_folder
@@ -25,8 +24,8 @@ from PIL import Image
 from torch import nn
 
 from ttt_bench import Backbone, Chunk, Records
-from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.doctor.drawn import DrawnClip
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
 from ttt_bench.runs.arrow import to_table
 from ttt_bench.runs.checksum import chunk_checksum
@@ -37,16 +36,6 @@ from ttt_bench.toolkit.atomic import atomic_write
 IMAGES = 64
 BATCH = 64
 CPU = torch.device("cpu")
-
-
-class Drawn(OpenClipBackbone):
-    """An open_clip model with drawn weights."""
-
-    def __init__(self, architecture: str) -> None:
-        torch.manual_seed(0)
-        self._matched = {}
-        model = open_clip.create_model(architecture)
-        self._adopt(model, open_clip.get_tokenizer(architecture), CPU)
 
 
 class Idle(Backbone):
@@ -105,7 +94,7 @@ def save(folder: RunFolder, number: int, records: Records) -> None:
 
 
 @torch.no_grad()
-def loop(backbone: Drawn, files: list[Path], text: torch.Tensor) -> torch.Tensor:
+def loop(backbone: DrawnClip, files: list[Path], text: torch.Tensor) -> torch.Tensor:
     """Classify as open_clip's documentation does, in batches."""
     logits: list[torch.Tensor] = []
     transform = backbone.make_transform(backbone.image_size)
@@ -144,7 +133,7 @@ def main() -> None:
         harness = [seconds(run, idle, Path(name) / "idle") for _ in range(5)]
         harness_ms = 1000 * statistics.median(harness) / IMAGES
         for model in options.models:
-            backbone = Drawn(model)
+            backbone = DrawnClip(model, CPU)
             worker = worker_of(root, backbone)
             text = torch.nn.functional.normalize(torch.randn(2, backbone.feature_dim), dim=-1)
             ours, theirs = [], []

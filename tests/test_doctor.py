@@ -14,11 +14,12 @@ from tests.test_plugins import fake_distribution, ttt_bench
 from ttt_bench import AdapterSpec, GoldenSpec, UserError, registered
 from ttt_bench.cli import doctor
 from ttt_bench.doctor.folders import folder
-from ttt_bench.doctor.machine import Device, device_named, machine, usable_cores
+from ttt_bench.doctor.machine import Device, device_named, machine
 from ttt_bench.doctor.proof import CHECKED, ON_A_CPU, ON_CUDA, Effort, prove
 from ttt_bench.doctor.speed import SpeedTest, matmul_rate
 from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
+from ttt_bench.toolkit.cores import usable_cores
 
 CPU = Device("cpu", "a processor", 1.0)
 APM = {"steps": 1, "image_size": 32, "grid": 4, "widths": [16, 16, 8]}
@@ -133,7 +134,7 @@ def test_a_device_is_found_by_its_name():
 
 
 def test_a_quota_of_a_container_limits_the_cores(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("ttt_bench.doctor.machine.CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr("ttt_bench.toolkit.cores.CONTROL_GROUP", tmp_path)
     without = usable_cores()
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("2000000000\n")

@@ -39,6 +39,20 @@ def cut(whole: Records, size: int) -> list[Part]:
     return [lambda start=start: whole.between(start, start + size) for start in starts]
 
 
+def counted(parts: list[Part]) -> tuple[list[Part], list[Records]]:
+    """Return the same parts, and a list that gets what each reading of one returns."""
+    reads: list[Records] = []
+
+    def noted(part: Part) -> Part:
+        def read() -> Records:
+            reads.append(part())
+            return reads[-1]
+
+        return read
+
+    return [noted(part) for part in parts], reads
+
+
 def score_with(
     monkeypatch: pytest.MonkeyPatch, read: list[Part], per_sample: bool, **metrics: Any
 ) -> Scores:
@@ -106,25 +120,16 @@ def test_a_metric_of_the_run_sees_whole_columns_and_no_logits(monkeypatch):
 
 def test_a_metric_that_takes_all_logits_gets_them_read_once(monkeypatch):
     whole = records(100)
-    count = 0
-
-    def reading(part: Part) -> Part:
-        def read() -> Records:
-            nonlocal count
-            count += 1
-            return part()
-
-        return read
 
     def greatest(given: Records) -> float:
         np.testing.assert_array_equal(given.required_logits(), whole.logits)
         return float(given.required_logits().max())
 
-    read = [reading(part) for part in cut(whole, 30)]
+    read, reads = counted(cut(whole, 30))
     scores = score_with(monkeypatch, read, False, greatest=greatest, again=greatest)
     assert scores.values["greatest"] == scores.values["again"] == whole.required_logits().max()
     # Once for all metrics, once more for those two.
-    assert count == 2 * len(read)
+    assert len(reads) == 2 * len(read)
     with pytest.raises(MissingLogitsError):
         scores.records.required_logits()
 
@@ -271,22 +276,12 @@ def test_an_export_in_parts_is_read_as_the_run(ttt, tmp_path: Path, monkeypatch,
 
 def test_chosen_rows_are_read_from_the_chunks_that_hold_them():
     whole = records(50)
-    count = 0
-
-    def counted(part: Part) -> Part:
-        def read() -> Records:
-            nonlocal count
-            count += 1
-            return part()
-
-        return read
-
-    read = [counted(part) for part in cut(whole, 8)]
+    read, reads = counted(cut(whole, 8))
     lengths = [8] * 6 + [2]
     chosen = parts.chosen_rows(read, lengths, [0, 7, 8, 49])
     assert chosen.sample_id == ["0", "7", "8", "49"]
     np.testing.assert_array_equal(chosen.logits, whole.required_logits()[[0, 7, 8, 49]])
-    assert count == 3
+    assert len(reads) == 3
 
 
 def test_the_metrics_of_the_page_about_metrics_work(tmp_path: Path, monkeypatch):

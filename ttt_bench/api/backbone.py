@@ -165,12 +165,10 @@ class DualEncoder(Backbone):
 
         Source: CLIP (Radford et al. 2021, section 3.1.4).
         """
-        means = [
-            F.normalize(self.encode_text([t.format(name) for t in templates]).float(), dim=-1).mean(
-                0
-            )
-            for name in names
-        ]
+        means: list[Tensor] = []
+        for name in names:
+            features = self.encode_text([template.format(name) for template in templates]).float()
+            means.append(F.normalize(features, dim=-1).mean(0))
         return F.normalize(torch.stack(means), dim=-1)
 
     def build_classifier(self, classes: ClassSet, templates: Sequence[str]) -> FeatureClassifier:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from torch.utils.module_tracker import ModuleTracker
 from torch.utils.weak import WeakIdKeyDictionary
+
+ResultT = TypeVar("ResultT")
 
 _phase: ContextVar[str] = ContextVar("phase", default="adapted")
 _counter: ContextVar["Counter | None"] = ContextVar("counter", default=None)
@@ -48,7 +50,7 @@ def active_counter() -> "Counter | None":
 
 def counting() -> bool:
     """Say whether costs are being counted."""
-    return _counter.get() is not None
+    return active_counter() is not None
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,12 @@ class Counter:
         count._get_raw = True  # pyright: ignore[reportFunctionMemberAccess]
         return count
 
-    @contextmanager
-    def section(self) -> Iterator[Callable[[], Charge]]:
-        """Count what is inside apart as well; the function returns its cost, after the block."""
+    def count_apart(self, work: Callable[[], ResultT]) -> tuple[ResultT, Charge]:
+        """Return the result of some work, and what it costs by itself; it is counted as usual."""
         before = {phase: dict(directions) for phase, directions in self.flops.items()}
         start, peak = self._memory.bytes, self._memory.peak
         self._memory.peak = start
-        charges: list[Charge] = []
-        yield lambda: charges[0]
+        result = work()
         flops = {
             phase: {
                 direction: count - before.get(phase, {}).get(direction, 0)
@@ -139,8 +139,9 @@ class Counter:
             }
             for phase, directions in self.flops.items()
         }
-        charges.append(Charge(flops, self._memory.peak - start))
+        charge = Charge(flops, self._memory.peak - start)
         self._memory.peak = max(peak, self._memory.peak)
+        return result, charge
 
     def charge(self, charge: Charge) -> None:
         """Add a cost that was counted before."""

@@ -164,6 +164,11 @@ class Task:
 
         Kernels, and with them the rounding, change with the size of a batch. A fixed size makes
         every result independent of how many images came together.
+
+        Args:
+            compute: a function of a batch of images.
+            pixels: the images.
+            group: the size of a batch, None for the backbone's own.
         """
         return self.backbone.batch_invariant(compute, pixels, group)
 

@@ -1,7 +1,6 @@
 """Reading many small runs in several processes, since threads wait for Python's lock."""
 
 import multiprocessing
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.runs import parts
 from ttt_bench.runs.archive import RunFiles
 from ttt_bench.runs.folder import RunFolder
+from ttt_bench.toolkit.cores import usable_cores
 
 # Fewer runs are read sooner than processes start.
 MANY_RUNS = 8
@@ -32,7 +32,7 @@ def read_many(runs: Sequence[RunFiles], read: Callable[[RunFiles], ResultT]) -> 
     Raises:
         UserError: `read` has raised it.
     """
-    processes = min(os.cpu_count() or 1, 4)
+    processes = min(usable_cores(), 4)
     if processes == 1 or len(runs) < MANY_RUNS or not _may_fork():
         yield from map(read, runs)
         return

@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 from ttt_bench.api.errors import UserError, described
+from ttt_bench.toolkit.cores import container_limit, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow", "pyarrow")
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def versions() -> dict[str, str]:
 def machine() -> Machine:
     """Return this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _first_number(CONTROL_GROUP / "memory.max")
+    limit = container_limit("memory.max")
     return Machine(
         system=platform.platform(),
         processor=_processor(),
@@ -75,26 +75,6 @@ def machine() -> Machine:
         memory_gb=min(memory, limit or memory) / 1e9,
         available_gb=_available_gb(),
     )
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use: its affinity, within its container's quota."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    # The quota and the period in microseconds; "max" stands for no quota.
-    quota = _first_number(CONTROL_GROUP / "cpu.max")
-    if quota is None:
-        return cores
-    period = int((CONTROL_GROUP / "cpu.max").read_text().split()[1])
-    return max(1, min(cores, quota // period))
-
-
-def _first_number(file: Path) -> int | None:
-    """Return the whole number that a file begins with, None where there is none."""
-    with suppress(OSError, ValueError, IndexError):
-        return int(file.read_text().split()[0])
-    return None
 
 
 def _processor() -> str:

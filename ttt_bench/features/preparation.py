@@ -6,10 +6,10 @@ alone.
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from importlib import metadata
 
 import numpy as np
@@ -25,8 +25,8 @@ from ttt_bench.features.cache import FeatureCache, image_name, views_name
 from ttt_bench.features.pixels import PixelMaker
 from ttt_bench.features.store import Store, Stored
 
-# Decoded images that are kept until their other parts have been made.
-KEPT_IMAGES = 32
+# Samples whose decoded images are kept until their other parts have been made.
+KEPT_SAMPLES = 32
 
 Allocate = Callable[[tuple[int, ...], type[np.generic]], np.ndarray]
 
@@ -87,6 +87,8 @@ class Preparation:
     Attributes:
         inputs: what the method asks for.
         caches: the feature caches by view set, None for plain images; empty without a cache.
+        decode: returns the decoded image of an entry, or raises a `UserError`.
+        digest: returns the digest of an entry's pixels, or raises a `UserError`.
     """
 
     def __init__(
@@ -102,7 +104,9 @@ class Preparation:
         self.seed = seed
         self.inputs = inputs
         self.caches = caches
-        self._decoded: OrderedDict[int, Image.Image] = OrderedDict()
+        # The parts of a sample need its image and its digest again.
+        self.decode = lru_cache(KEPT_SAMPLES)(partial(open_entry, dataset))
+        self.digest = lru_cache(KEPT_SAMPLES)(self._digest)
         self._digests = Store({"digests": "of decoded images", "decoders": _decoders(dataset)})
 
     def parts(self) -> list[Part]:
@@ -144,20 +148,6 @@ class Preparation:
         """Return the random generators of an entry."""
         return SampleRNG(self.seed, self.dataset.sample_id(index))
 
-    def decode(self, index: int) -> Image.Image:
-        """Decode an entry, or return it from those decoded last.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        image = self._decoded.get(index)
-        if image is None:
-            image = open_entry(self.dataset, index)
-            self._decoded[index] = image
-            if len(self._decoded) > KEPT_IMAGES:
-                self._decoded.popitem(last=False)
-        return image
-
     def make(self, index: int, part: Part, allocate: Allocate = np.empty) -> Made:
         """Make one part of one entry.
 
@@ -194,7 +184,7 @@ class Preparation:
         made.seconds = time.perf_counter() - started
         return made
 
-    def digest(self, index: int) -> str:
+    def _digest(self, index: int) -> str:
         """Return the digest of an entry's pixels, without decoding where its bytes are known.
 
         Raises:

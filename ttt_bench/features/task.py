@@ -238,10 +238,9 @@ class CachingTask(Task):
         if charge is not None and len(names) == 1 and names[0] in known:
             counter.charge(charge)
             return torch.stack([known[names[0]].values]).to(self.device)
-        with counter.section() as counted:
-            features = compute(range(len(names)))
+        features, counted = counter.count_apart(lambda: compute(range(len(names))))
         if len(names) == 1 and charge is None:
-            cache.write_cost(counted())
+            cache.write_cost(counted)
         return features
 
     @contextmanager

@@ -1,9 +1,9 @@
 """The number of loaders that each worker gets."""
 
-import os
 import sys
 
 from ttt_bench.runner.config import RunConfig
+from ttt_bench.toolkit.cores import usable_cores
 
 MOST = 16
 
@@ -33,10 +33,3 @@ def number_of_loaders(config: RunConfig, device: str) -> int:
             file=sys.stderr,
         )
     return config.loaders
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

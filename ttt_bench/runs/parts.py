@@ -1,6 +1,5 @@
 """Records in parts: a run's chunks, read one at a time, so that logits never fill the memory."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,13 +10,14 @@ import numpy as np
 
 from ttt_bench.api.records import Records
 from ttt_bench.runs.arrow import joined
+from ttt_bench.toolkit.cores import usable_cores
 
 # Reads and checks one part of the records.
 Part = Callable[[], Records]
 Result = TypeVar("Result")
 
 # Parsing, checksums and metrics mostly run outside of Python's lock. Each thread holds one part.
-THREADS = min(os.cpu_count() or 1, 4)
+THREADS = min(usable_cores(), 4)
 # The parts that a thread reads before it takes others.
 MOST_IN_A_ROW = 32
 
