@@ -101,7 +101,7 @@ def loop(backbone: DrawnClip, files: list[Path], text: torch.Tensor) -> torch.Te
     model: Any = backbone.model
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
-        pixels = torch.stack([transform(Image.open(file).convert("RGB")) for file in part])
+        pixels = torch.stack([transform(open_image(file)) for file in part])
         features = model.encode_image(pixels)
         features /= features.norm(dim=-1, keepdim=True)
         logits.append(100 * features @ text.T)
