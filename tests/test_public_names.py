@@ -89,6 +89,21 @@ def test_a_method_refuses_a_backbone_without_its_capability(lab: ModuleType, ttt
     assert "lab-sharpen needs DualEncoder, which lab-head does not give" in err
 
 
+def test_a_datasets_own_backbone_is_the_default_of_methods_that_it_fits(lab: ModuleType):
+    spec = ttt_bench.DatasetSpec(
+        name="lab-circles", summary="circles", code="lab:Squares", source="drawn", licence="CC0",
+        backbones={"lab": "lab-head"},
+    )  # fmt: skip
+    with ttt_bench.registered(datasets=[spec]):
+        by_needs = {
+            needs: ttt_bench.default_backbone("lab-circles", lab.FAMILY, frozenset({needs}))
+            for needs in ("Classifier", "DualEncoder")
+        }
+        assert by_needs == {"Classifier": "lab-head", "DualEncoder": "lab-clip"}
+        assert ttt_bench.default_backbone("lab-circles", lab.FAMILY) == "lab-head"
+        assert ttt_bench.default_backbone("lab-circles") == ttt_bench.CLIP_FAMILY.default
+
+
 def test_a_dataset_takes_an_argument_and_refuses_a_bad_one(lab: ModuleType, ttt):
     code, out, err = ttt("run", "-m", "lab-sharpen", "-d", "lab-squares:2", "--format", "json")
     assert code == 0, err

@@ -112,7 +112,7 @@ class DatasetSpec(Spec):
         how_to_get: how to obtain the folder; None for a dataset that is embedded or the user's own.
             With one, `code` names an `OnDisk` subclass.
         backbones: default backbones by the name of a family of methods, in place of the family's
-            own.
+            own. A method that needs a capability which the named backbone lacks takes the family's.
     """
 
     argument: str = ""

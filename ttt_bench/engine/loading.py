@@ -58,15 +58,26 @@ def load_backbone(name: str, device: str = "auto", weights: Path | None = None) 
     return kind(name.partition(":")[2], torch.device(choose_device(device)), weights)
 
 
-def default_backbone(dataset: str, family: BackboneFamily = CLIP_FAMILY) -> str:
+def default_backbone(
+    dataset: str, family: BackboneFamily = CLIP_FAMILY, needs: frozenset[str] = frozenset()
+) -> str:
     """Return the name of the backbone on which a family of methods runs a dataset by default.
 
+    Args:
+        dataset: the dataset's name.
+        family: the family of methods.
+        needs: names of the capability classes that the backbone must be. A dataset's own backbone
+            for the family is passed over where it is not all of them.
+
     Raises:
-        UserError: there is no such dataset.
+        UserError: there is no such dataset, or no backbone of the name that it gives.
     """
-    spec = registry().datasets.find(dataset).spec
+    plugins = registry()
+    spec = plugins.datasets.find(dataset).spec
     own = spec.backbones.get(family.name)
-    return own or family.by_dataset.get(spec.name, family.default)
+    if own and needs <= plugins.backbones.find(own).spec.gives:
+        return own
+    return family.by_dataset.get(spec.name, family.default)
 
 
 def choose_device(name: str) -> str:

@@ -58,7 +58,7 @@ def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
     """
     plugins = registry()
     spec = plugins.adapters.find(config.method).spec
-    backbone = config.backbone or default_backbone(config.dataset, spec.family)
+    backbone = config.backbone or default_backbone(config.dataset, spec.family, spec.needs)
     missing = spec.needs - plugins.backbones.find(backbone).spec.gives
     if missing:
         raise UserError(
