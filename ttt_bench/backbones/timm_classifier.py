@@ -50,6 +50,10 @@ class TimmBackbone(Classifier, PatchEncoder):
             self._matched = {}
         else:
             model, self._matched = _build_for(argument, weights)
+        self._adopt(model, device)
+
+    def _adopt(self, model: nn.Module, device: torch.device) -> None:
+        """Take a built model over, and measure it."""
         self.model = model.to(device).eval().requires_grad_(False)
         self._timm = cast(Any, self.model)
         self.device = device
