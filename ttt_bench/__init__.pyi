@@ -66,11 +66,24 @@ from .api.task import Task as Task
 from .api.views import DrawnViews as DrawnViews
 from .api.views import ViewSet as ViewSet
 
+# Built-in backbones and datasets to build on
+from .backbones.timm_classifier import TimmBackbone as TimmBackbone
+from .datasets.corruptions import CorruptedEntries as CorruptedEntries
+from .datasets.corruptions import CorruptionSelection as CorruptionSelection
+from .datasets.corruptions import corrupt as corrupt
+from .datasets.corruptions import parse_conditions as parse_conditions
+from .datasets.imagenet import IMAGENET_CLASS_SET as IMAGENET_CLASS_SET
+from .datasets.imagenet_c import imagenet_c_crop as imagenet_c_crop
+
 # By name
 from .datasets.loading import load_dataset as load_dataset
 from .engine.loading import choose_device as choose_device
 from .engine.loading import default_backbone as default_backbone
 from .engine.loading import load_backbone as load_backbone
+
+# The cache
+from .features.store import Store as Store
+from .features.store import Stored as Stored
 from .registry import registered as registered
 
 # Tools

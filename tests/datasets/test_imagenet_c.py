@@ -17,7 +17,7 @@ from ttt_bench.api.dataset import Entry, spread_sample
 from ttt_bench.datasets import corruptions
 from ttt_bench.datasets.corruptions import SHORT_NAMES, CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.imagenet import ImageNet
-from ttt_bench.datasets.imagenet_c import ImageNetC, crop
+from ttt_bench.datasets.imagenet_c import ImageNetC, imagenet_c_crop
 
 SYNSETS: list[str] = ImageNetInfo().label_names()
 FILE = "ILSVRC2012_val_00000293.JPEG"
@@ -160,7 +160,7 @@ def test_crop_is_that_of_torchvision():
     theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     for size in ((500, 333), (311, 497), (256, 401), (90, 100), (256, 256)):
         image = photograph(0, size)
-        assert np.array_equal(crop(image), theirs(image))
+        assert np.array_equal(imagenet_c_crop(image), theirs(image))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_generated_pixels_depend_on_the_image_only(generated: ImageNetC):
         np.random.normal(size=index)
         assert np.array_equal(pixels(generated, index), first[index])
     for index, image in enumerate(first):
-        clean = np.asarray(crop(generated._clean.open(index % 3)))
+        clean = np.asarray(imagenet_c_crop(generated._clean.open(index % 3)))
         assert image.shape == (224, 224, 3)
         assert image.dtype == np.uint8
         assert np.abs(image.astype(int) - clean).mean() > 0.1
@@ -260,6 +260,15 @@ def test_generated_from_where_imagenet_is(tmp_path: Path):
     pytest.importorskip("imagecorruptions")
     with pytest.raises(UserError, match="imagenet: no folder imagenet or ImageNet"):
         ImageNetC("fog@5:generated", tmp_path)
+
+
+def test_opencv_may_lack_a_library_of_the_system(monkeypatch: pytest.MonkeyPatch):
+    def fail(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(corruptions, "import_module", fail)
+    with pytest.raises(UserError, match=r"libGL\.so\.1.*--no-deps opencv-python-headless$"):
+        corrupt(np.zeros((32, 32, 3), np.uint8), "fog", 5, "key")
 
 
 def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -1,7 +1,8 @@
 """Classifiers of timm: the pooled feature, and the model's own head as the classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import timm
@@ -35,6 +36,8 @@ class TimmBackbone(Classifier, PatchEncoder):
     """
 
     takes_weights = True
+    # What `fill` returned, for the card.
+    _matched: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self.name = f"timm:{argument}"
@@ -47,13 +50,12 @@ class TimmBackbone(Classifier, PatchEncoder):
                 str(published.url) if published else None,
                 lambda: timm.create_model(argument, pretrained=True),
             )
-            self._matched = {}
         else:
             model, self._matched = _build_for(argument, weights)
         self._adopt(model, device)
 
     def _adopt(self, model: nn.Module, device: torch.device) -> None:
-        """Take a built model over, and measure it."""
+        """Take a built model over, and measure it; a subclass has set `name` before."""
         self.model = model.to(device).eval().requires_grad_(False)
         self._timm = cast(Any, self.model)
         self.device = device

@@ -42,7 +42,7 @@ PACKAGE = "imagecorruptions-imaug"
 
 
 @dataclass(frozen=True)
-class Selection:
+class CorruptionSelection:
     """The conditions that the part after the colon in `imagenet-c:...` selects.
 
     Attributes:
@@ -80,7 +80,7 @@ class Selection:
         return sorted({severity for _, severity in self.conditions})
 
 
-def parse_selection(dataset: str, argument: str) -> Selection:
+def parse_selection(dataset: str, argument: str) -> CorruptionSelection:
     """Read `[CORRUPTION][@SEVERITY][,...][:generated[=PATH]]`.
 
     A missing corruption stands for all 15, a missing severity for all 5.
@@ -99,24 +99,43 @@ def parse_selection(dataset: str, argument: str) -> Selection:
     word, _, clean = source.partition("=")
     if source and word != "generated":
         raise unknown("source of corruptions", word, ["generated"], hint=f"{dataset}:{argument}")
-    conditions = {condition for item in chosen.split(",") for condition in _conditions(item)}
-    if chosen and "" in chosen.split(","):
-        raise UserError(
-            f"{dataset}:{argument}: a comma has no condition beside it; remove the comma"
-        )
+    return CorruptionSelection(parse_conditions(dataset, chosen), word == "generated", clean)
+
+
+def parse_conditions(
+    dataset: str, chosen: str, severities: Sequence[int] = SEVERITIES
+) -> tuple[tuple[str, int], ...]:
+    """Read `[CORRUPTION][@SEVERITY][,...]`.
+
+    A missing corruption stands for all 15.
+
+    Args:
+        dataset: the dataset's name, for messages.
+        chosen: the conditions that the user has typed.
+        severities: the severities for which a missing one stands.
+
+    Returns:
+        (corruption, severity), each once, in the order of the tables and then by severity.
+
+    Raises:
+        UserError: a corruption or a severity is not known.
+    """
+    items = chosen.split(",")
+    conditions = {condition for item in items for condition in _conditions(item, severities)}
+    if chosen and "" in items:
+        raise UserError(f"{dataset}:{chosen}: a comma has no condition beside it; remove the comma")
     order = list(SHORT_NAMES)
-    ordered = sorted(conditions, key=lambda condition: (order.index(condition[0]), condition[1]))
-    return Selection(tuple(ordered), word == "generated", clean)
+    return tuple(sorted(conditions, key=lambda pair: (order.index(pair[0]), pair[1])))
 
 
-def _conditions(item: str) -> Iterator[tuple[str, int]]:
+def _conditions(item: str, severities: Sequence[int]) -> Iterator[tuple[str, int]]:
     corruption, at, severity = item.strip().partition("@")
     if corruption and corruption not in SHORT_NAMES:
         raise unknown("corruption", corruption, SHORT_NAMES)
     if at and severity not in map(str, SEVERITIES):
         raise unknown("severity", severity, map(str, SEVERITIES))
     for name in [corruption] if corruption else SHORT_NAMES:
-        for number in [int(severity)] if at else SEVERITIES:
+        for number in [int(severity)] if at else severities:
             yield name, number
 
 
@@ -126,7 +145,7 @@ class CorruptedEntries(Sequence[Entry]):
     ImageNet-C has 3.75 million. Keys are `fog/3/` and the clean image's key.
     """
 
-    def __init__(self, selection: Selection, clean: Sequence[Entry]) -> None:
+    def __init__(self, selection: CorruptionSelection, clean: Sequence[Entry]) -> None:
         self.clean = clean
         self._conditions = selection.conditions
         self._groups = selection.groups
@@ -167,7 +186,7 @@ def generator_version() -> str:
     """Return the version of the package that makes the corruptions.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or does not import.
     """
     _generator()
     return metadata.version(PACKAGE)
@@ -187,7 +206,7 @@ def corrupt(image: np.ndarray, corruption: str, severity: int, key: str) -> np.n
         key: the image's key.
 
     Raises:
-        UserError: the package that makes the corruptions is not installed.
+        UserError: the package that makes the corruptions is not installed, or does not import.
     """
     name = f"{corruption}\0{severity}\0{key}".encode()
     seed = int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little")
@@ -215,8 +234,13 @@ def _global_seed(seed: int) -> Iterator[None]:
 def _generator() -> Any:
     try:
         return import_module("imagecorruptions")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
             f"generated corruptions need a package that is not installed ({error}); "
             "pip install 'ttt-bench[corruptions]'"
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"generated corruptions need OpenCV, which lacks a library of this system ({error}); "
+            "pip install --force-reinstall --no-deps opencv-python-headless"
         ) from error

@@ -29,6 +29,9 @@ from ttt_bench.datasets.facts import imagenet as facts
 from ttt_bench.datasets.facts.rows import ClassFoldersSpec
 
 TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+IMAGENET_CLASS_SET = ClassSet(
+    tuple(IMAGENET_CLASSNAMES), templates=TEMPLATES, imagenet_indices=tuple(range(1000))
+)
 ALL = "all classes"
 
 

@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from typing_extensions import override
 
-from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import FINGERPRINT, OnDisk, find_folder, read_encoded
 from ttt_bench.datasets.class_folders import read_entries, require_complete
 from ttt_bench.datasets.corruptions import CorruptedEntries, corrupt, parse_selection
 from ttt_bench.datasets.facts import imagenet as facts
-from ttt_bench.datasets.imagenet import TEMPLATES, ImageNet, synsets
+from ttt_bench.datasets.imagenet import IMAGENET_CLASS_SET, ImageNet, synsets
 
 # The archives' names; some users have unpacked each into a folder of its own.
 CATEGORIES = ("blur", "digital", "noise", "weather")
@@ -41,9 +39,7 @@ class ImageNetC(OnDisk):
     """
 
     spec = facts.IMAGENET_C
-    classes = ClassSet(
-        tuple(IMAGENET_CLASSNAMES), templates=TEMPLATES, imagenet_indices=tuple(range(1000))
-    )
+    classes = IMAGENET_CLASS_SET
 
     def __init__(self, argument: str, data_root: Path | None) -> None:
         self.name = f"imagenet-c:{argument}" if argument else "imagenet-c"
@@ -118,7 +114,9 @@ class ImageNetC(OnDisk):
             return image
         corruption, severity, row = self._corrupted.locate(index)
         key = self._corrupted.clean[row].key
-        return Image.fromarray(corrupt(np.asarray(crop(image)), corruption, severity, key))
+        return Image.fromarray(
+            corrupt(np.asarray(imagenet_c_crop(image)), corruption, severity, key)
+        )
 
     @override
     def encoded(self, index: int) -> bytes | None:
@@ -148,7 +146,7 @@ class ImageNetC(OnDisk):
         return {"revision": self.revision(REVISION_EVERY), "corruption_source": self._source}
 
 
-def crop(image: Image.Image) -> Image.Image:
+def imagenet_c_crop(image: Image.Image) -> Image.Image:
     """Return the 224 x 224 pixels that ImageNet-C corrupts.
 
     The shorter side is scaled to 256 pixels (bilinear) and the middle cut out, with the rounding of

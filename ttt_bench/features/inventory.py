@@ -47,6 +47,8 @@ class CacheFile:
             return "unreadable"
         if "digests" in self.key:
             return "digests of images"
+        if "made" in self.key:
+            return str(self.key["made"])
         view_set = self.key.get("view_set")
         if not view_set:
             return "image features"

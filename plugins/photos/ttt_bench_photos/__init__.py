@@ -1,0 +1,1 @@
+"""Photographs with ImageNet labels, the same corrupted, and a classifier for them."""
