@@ -57,7 +57,7 @@ def test_every_photograph_has_its_author_address_and_licence(rows):
     for row in rows:
         assert row["author"].strip()
         assert "\\" not in row["author"]
-        assert re.match(r"https?://(www\.)?flickr\.com/.+/\d+/?$", row["page"])
+        assert re.match(r"https?://(www\.)?flickr\.com/.+/\d{10}\d+", row["page"])
         assert row["image"].startswith("https://")
         assert row["licence"] == "https://creativecommons.org/licenses/by/2.0/"
 
