@@ -46,15 +46,37 @@ def write_run(
     about: Any = ABOUT,
     cost: Any = COST,
     image_digest: Sequence[str] = (),
+    group: Sequence[str] | None = None,
+    wrong: int | None = None,
 ) -> None:
-    """Write a finished run of these parts, with drawn records of N samples."""
-    folder = RunFolder(path)
+    """Write a finished run of these parts, with drawn records.
+
+    Args:
+        path: the run's folder.
+        protocol: the protocol part of its card.
+        method: the method part of its card.
+        about: what else its manifest holds.
+        cost: its `cost.json`.
+        image_digest: the digest of each sample's image.
+        group: the group of each sample; None for those of the samples that `protocol` names.
+        wrong: the first samples that are predicted wrong, all others are right; None to draw the
+            predictions.
+    """
+    folder, groups, ids = RunFolder(path), group or ["fog"] * 3 + ["snow"] * 3, IDS
+    n = len(groups)
+    if group:
+        ids = [f"{number:016x}" for number in range(n)]
+        protocol = {**protocol, "samples": samples_digest(ids), "n": n}
+        about = {**about, "samples": n}
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(N, 3)).astype(np.float32)
+    logits = rng.normal(size=(n, 3)).astype(np.float32)
+    label = rng.integers(0, 3, n)
+    if wrong is not None:
+        logits[np.arange(n), (label + (np.arange(n) < wrong)) % 3] = 9
     steps = np.stack([logits.argmax(1)] * 2, axis=1)
     records = Records(
-        IDS, ["fog"] * 3 + ["snow"] * 3, rng.integers(0, 3, N), logits.argmax(1),
-        rng.random(N).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
+        ids, list(groups), label, logits.argmax(1),
+        rng.random(n).astype(np.float32), logits.argmin(1), steps, logits, 1.0,
         list(image_digest),
     )  # fmt: skip
     (path / "manifest.json").unlink(missing_ok=True)

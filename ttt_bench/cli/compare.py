@@ -30,6 +30,7 @@ def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> Non
     """
     from ttt_bench.compare.read import read_runs
     from ttt_bench.report.comparison import comparison
+    from ttt_bench.report.findings import findings
     from ttt_bench.report.render import show
     from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
@@ -37,4 +38,4 @@ def command(paths: tuple[Path, ...], reference: str | None, format_: Any) -> Non
     if format_ == "json":
         click.echo(json.dumps(result.compared, indent=2))
     else:
-        show(result.grids, format_, result.notes)
+        show(result.grids, format_, result.notes, findings(result.compared))

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 from ttt_bench.api.events import Run
 from ttt_bench.api.hookspecs import hookimpl
@@ -14,6 +15,9 @@ from ttt_bench.api.records import Records
 from ttt_bench.api.text import plain
 
 SECONDS_BETWEEN_LINES = 5.0
+# Room for the words beside a bar, with the spaces around them; a narrow terminal has no bar.
+LONGEST_TEXT = 36
+SHORTEST_BAR, LONGEST_BAR = 5, 40
 
 
 class ProgressBar:
@@ -37,12 +41,13 @@ class ProgressBar:
         self._before = self.done = 0
         self.total: int | None = None
         console = Console(stderr=True)
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
+        room = console.width - cell_len(self._title) - LONGEST_TEXT
+        if room >= SHORTEST_BAR:
+            columns.append(BarColumn(bar_width=min(room, LONGEST_BAR)))
+        columns.append(TextColumn("{task.fields[text]}", markup=False))
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            *columns,
             console=console,
             disable=not console.is_terminal,
         )
@@ -130,7 +135,8 @@ class RunProgress:
 
 def _samples(bar: ProgressBar) -> str:
     left = ((bar.total or 0) - bar.done) / max(bar.rate, 1e-9)
-    return f"{bar.done}/{bar.total} samples, {bar.rate:.1f}/s, {left:.0f} s left"
+    time_words = f"{left:.0f} s left" if left else f"{bar.seconds:.0f} s"
+    return f"{bar.done}/{bar.total}, {bar.rate:.1f}/s, {time_words}"
 
 
 class TransferProgress(ProgressBar):

@@ -89,7 +89,8 @@ def command(
         from ttt_bench.report.render import show
         from ttt_bench.report.tables import result_grids
 
-        show(result_grids(runs), "text", notes(runs))
+        rows, sentences = _compared(runs)
+        show(result_grids(rows), "text", notes(rows), sentences)
         for run in runs:
             click.echo(f"records: {run['path']}")
     if failures:
@@ -97,6 +98,21 @@ def command(
         for line in others:
             click.echo(plain(f"ttt-bench: {line}"), err=True)
         raise UserError(last)
+
+
+def _compared(runs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the runs with their intervals, and which differences are more than noise."""
+    from ttt_bench.compare.pairs import compare
+    from ttt_bench.compare.read import read_runs
+    from ttt_bench.report.findings import findings
+
+    try:
+        # The runs have warned of metrics that fail already.
+        compared = compare(read_runs([Path(run["path"]) for run in runs], lambda _: None))
+    except UserError as error:
+        # The runs are finished, and their table stays worth showing.
+        return runs, [str(error)]
+    return compared["rows"], findings(compared)
 
 
 def _print_estimates(configs: list[RunConfig], format_: str) -> None:

@@ -47,11 +47,15 @@ class FinishedRun:
         return f"{self.card.method['method']} ({self.path})"
 
 
-def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
+def read_runs(
+    paths: Sequence[Path], warn: Callable[[str], object] = print_warning
+) -> list[FinishedRun]:
     """Read every finished run at or below the paths, rescored from its records.
 
-    Runs that are unfinished or have lost their manifest are left out and named on standard error,
-    as are metrics that fail.
+    Args:
+        paths: folders, and files that `ttt-bench export` made.
+        warn: is told, in one line each, of metrics that fail, and of runs that are left out because
+            they are unfinished or have lost their manifest.
 
     Raises:
         UserError: there is no finished run, or one is damaged.
@@ -74,7 +78,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     for folder in without_manifest:
         messages[f"left out: {_no_manifest(folder)}"] = None
     for message in messages:
-        print_warning(message)
+        warn(message)
     return finished
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ttt_bench.compare.read import FinishedRun
-from ttt_bench.report.grid import Grid
+from ttt_bench.report.grid import Grid, Part
 from ttt_bench.report.notes import marked_name, shown_backbone
 
 
@@ -15,7 +15,9 @@ def cost_table(runs: Sequence[FinishedRun]) -> Grid:
     """
     header = ["method", "backbone", "dataset", "steps", "backbone params M", "updated params M",
               "memory MB", "GFLOPs, step 1", "a later step", "all steps", "setup"]  # fmt: skip
-    return Grid("cost of a sample", header, [_line(run) for run in runs])
+    lines = [_line(run) for run in runs]
+    parts = (Part("GFLOPs", header.index("GFLOPs, step 1")),)
+    return Grid("cost of a sample", header, lines, labels=3, parts=parts, named=True)
 
 
 def _line(run: FinishedRun) -> list[str]:

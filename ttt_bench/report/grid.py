@@ -5,20 +5,45 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Part:
+    """Columns of a table that stay together where a terminal is too narrow for all of them.
+
+    Attributes:
+        name: what they show.
+        start: the first of them; they end where the next part starts.
+        optional: whether a long table goes without them there.
+    """
+
+    name: str
+    start: int
+    optional: bool = False
+
+
+@dataclass(frozen=True)
 class Grid:
     """A table as strings; the first column is left-aligned.
+
+    All but the first four attributes say how a terminal that is too narrow shows the table.
 
     Attributes:
         title: the heading over the table.
         header: the headings of the columns.
         rows: the cells of each row.
         best: (row, column) of the cells that are the best of their column.
+        labels: the number of columns, from the left, that name a row.
+        parts: the parts that follow the first one, in the order of their columns.
+        turns: what a column is, such as "group", if columns may become rows; else None.
+        named: whether another table says the backbone and the dataset of each row.
     """
 
     title: str
     header: list[str]
     rows: list[list[str]]
     best: frozenset[tuple[int, int]] = frozenset()
+    labels: int = 1
+    parts: tuple[Part, ...] = ()
+    turns: str | None = None
+    named: bool = False
 
 
 def best_cells(

@@ -17,7 +17,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
     header = ["method", "dataset", "backbone", "samples to do", "chunks to do", "s/sample",
               "GFLOPs/sample", "memory MB", "workers", "time", "worker hours",
               "PFLOP", "cache MB"]  # fmt: skip
-    return Grid("dry run", header, [_line(plan) for plan in plans])
+    return Grid("dry run", header, [_line(plan) for plan in plans], labels=3)
 
 
 def _line(plan: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ def published(tables: Sequence[Table]) -> list[Grid]:
                 mark = f" {DISAGREES}" if name in row.disagreements() else ""
                 line += [percent(row.printed[name]), percent(row.recomputed[name]) + mark]
             lines.append(line)
-        grids.append(Grid(f"published: {table.title}", header, lines))
+        grids.append(Grid(f"published: {table.title}", header, lines, labels=2, turns="column"))
     return grids
 
 
@@ -56,7 +56,7 @@ def beside_published(reference: str, rows: Sequence[Summary]) -> Grid:
                 ", ".join(match["differs"]) or "(the same)",
             ]
         )
-    return Grid("measured beside published", header, lines)
+    return Grid("measured beside published", header, lines, labels=2)
 
 
 def published_costs(rows: Sequence[Mapping[str, str]]) -> Grid:

@@ -3,25 +3,40 @@
 import csv
 import html
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
+from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ttt_bench.api.text import plain
 from ttt_bench.report.grid import Grid
+from ttt_bench.report.layout import GAP, lay_out
 
+WITHOUT_TERMINAL = 200
 Style = Literal["text", "markdown", "latex", "csv", "html"]
 
 
-def show(grids: Sequence[Grid], style: Style, notes: Sequence[str]) -> None:
-    """Print grids to standard output, then the notes that say how to read them."""
+def show(
+    grids: Sequence[Grid], style: Style, notes: Sequence[str], findings: Sequence[str] = ()
+) -> None:
+    """Print grids to standard output.
+
+    Args:
+        grids: the tables.
+        style: the format.
+        notes: what a reader of the tables has to know, printed after them.
+        findings: what the tables show, in sentences; the terminal alone has them, before the notes.
+    """
     grids, notes = [_plain_grid(grid) for grid in grids], [plain(note) for note in notes]
     if style == "text":
-        _print(grids, notes)
+        _print(grids, notes, [plain(sentence) for sentence in findings])
         return
     renderers: dict[Style, Callable[[Grid], str]] = {
         "markdown": markdown,
@@ -40,25 +55,47 @@ def show(grids: Sequence[Grid], style: Style, notes: Sequence[str]) -> None:
 
 def _plain_grid(grid: Grid) -> Grid:
     rows = [[plain(cell) for cell in line] for line in grid.rows]
-    return Grid(plain(grid.title), [plain(name) for name in grid.header], rows, grid.best)
+    header = [plain(name) for name in grid.header]
+    return replace(grid, title=plain(grid.title), header=header, rows=rows)
 
 
-def _print(grids: Sequence[Grid], notes: Sequence[str]) -> None:
+def _print(grids: Sequence[Grid], notes: Sequence[str], findings: Sequence[str]) -> None:
     console = Console()
-    if not console.is_terminal:
-        # A pipe or a file has no width to fit; cut-off numbers would be worse than long lines.
-        console = Console(width=200)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A pipe or a file has no width to fit.
+        console = Console(width=WITHOUT_TERMINAL)
     for grid in grids:
-        # In a `Text` no name is taken for rich's markup.
-        table = Table(title=Text(grid.title, "bold"), title_justify="left")
-        for column, name in enumerate(grid.header):
-            table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
-        for row, line in enumerate(grid.rows):
-            styles = ["bold" if (row, column) in grid.best else "" for column in range(len(line))]
-            table.add_row(*map(Text, line, styles))
-        console.print(table)
+        _print_grid(console, grid)
+    for number, sentence in enumerate(findings):
+        console.print(Padding(Text(sentence), (0, 0, 0, 2 if number else 0)))
+    if findings:
+        console.print()
     for note in notes:
         console.print(Text(note, "dim"))
+
+
+def _print_grid(console: Console, grid: Grid) -> None:
+    layout = lay_out(grid, console.width)
+    for number, (block, widths) in enumerate(zip(layout.blocks, layout.widths, strict=True)):
+        console.print(Text(block.title, "bold"))
+        if layout.above and number == 0:
+            console.print(Text(layout.above, "dim"))
+        table = Table(
+            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
+        )
+        for column, (name, width) in enumerate(zip(block.header, widths, strict=True)):
+            justify = "right" if column else "left"
+            # In a `Text` no name is taken for rich's markup.
+            table.add_column(Text(name), justify=justify, overflow="fold", width=width)
+        for row, line in enumerate(block.rows):
+            styles = ["bold" if (row, column) in block.best else "" for column in range(len(line))]
+            table.add_row(*map(Text, line, styles))
+        console.print(table)
+        console.print()
+    for line in layout.below:
+        console.print(Text(line, "dim"))
+    if layout.below:
+        console.print()
 
 
 def _marked(grid: Grid, safe: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:

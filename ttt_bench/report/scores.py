@@ -20,7 +20,9 @@ def score_table(rows: Sequence[Summary]) -> Grid:
         + [f"{numbers[name]:.4g}" if name in numbers else "-" for name in columns]
         for row, numbers in zip(rows, scores, strict=True)
     ]
-    return Grid("other metrics", ["method", "backbone", "dataset", *columns], lines)
+    return Grid(
+        "other metrics", ["method", "backbone", "dataset", *columns], lines, labels=3, named=True
+    )
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.registry import registry
-from ttt_bench.report.grid import Grid, best_cells, percent
+from ttt_bench.report.grid import Grid, Part, best_cells, percent
 from ttt_bench.report.notes import Summary, marked_name, shown_backbone
 
 
@@ -37,7 +37,7 @@ def overview(dataset: str, rows: Sequence[Summary]) -> Grid:
         for row in rows
     ]
     best = best_cells([[row["top1"]] for row in rows], 3 + list(metrics).index("top1"))
-    return Grid(dataset, header, lines, best)
+    return Grid(dataset, header, lines, best, 2, (Part("cost", 3 + len(metrics)),))
 
 
 def headings(table: str) -> dict[str, str]:
@@ -96,7 +96,10 @@ def _by_corruption(dataset: str, rows: Sequence[Summary], groups: Sequence[str])
             error = row.get("mce")
             values.append(None if error is None else -error)
             line.append(percent(error))
-    return Grid(f"{dataset}, top-1 % by corruption", header, lines, best_cells(accuracies, 2))
+    best = best_cells(accuracies, 2)
+    return Grid(
+        f"{dataset}, top-1 % by corruption", header, lines, best, 2, turns="group", named=True
+    )
 
 
 def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -> Grid | None:
@@ -118,7 +121,7 @@ def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -
         cells += [percent(average[name]) for name in means]
         lines.append([marked_name(first), shown_backbone(first), *cells])
     header = ["method", "backbone", *datasets, *(name.replace("ood_", "OOD ") for name in means)]
-    return Grid("top-1 % by dataset", header, lines, best_cells(values, 2))
+    return Grid("top-1 % by dataset", header, lines, best_cells(values, 2), 2, turns="dataset")
 
 
 def pairs(compared: Sequence[Mapping[str, Any]]) -> Grid:
@@ -140,4 +143,6 @@ def pairs(compared: Sequence[Mapping[str, Any]]) -> Grid:
         ]
         for pair in compared
     ]
-    return Grid("pairs on the same samples (percentage points)", header, lines)
+    title = "pairs on the same samples (percentage points)"
+    parts = (Part("what changes", header.index("wrong to right"), optional=True),)
+    return Grid(title, header, lines, parts=parts)

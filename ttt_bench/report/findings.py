@@ -1,0 +1,136 @@
+"""Sentences that say which differences between methods are more than noise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ttt_bench.report.notes import Summary, shown_backbone
+
+# A difference is more than noise if its corrected p-value is below this.
+LEVEL = 0.05
+SMALLEST_P = 0.0001
+
+
+def findings(compared: Mapping[str, Any]) -> list[str]:
+    """Return which methods are better than which others, or that no difference is more than noise.
+
+    Differences between methods of one backbone are told method by method. Those between backbones
+    are counted, unless there are no others.
+
+    Args:
+        compared: rows and pairs, as `compare` returns them.
+    """
+    rows, pairs = compared["rows"], compared["pairs"]
+    if not pairs:
+        return []
+    backbones = {row["path"]: shown_backbone(row) for row in rows}
+    datasets = {row["path"]: row["dataset"] for row in rows}
+    names = _names(rows)
+    within = [p for p in pairs if backbones[p["a"]["path"]] == backbones[p["b"]["path"]]]
+    told = within or pairs
+    counted = [pair for pair in pairs if pair not in told]
+    prefixes = {
+        path: ": ".join(
+            value
+            for value, values in ((datasets[path], datasets), (backbones[path], backbones))
+            if len(set(values.values())) > 1 and (within or values is datasets)
+        )
+        for path in names
+    }
+    heading = _heading(told, len(pairs), names, of_one_backbone=bool(counted))
+    return [heading, *_winners(told, names, prefixes), *_between_backbones(counted)]
+
+
+def _names(rows: Sequence[Summary]) -> dict[str, str]:
+    """Return a name for each run: its method, with more where two runs would have the same."""
+    names = {row["path"]: row["method"] for row in rows}
+    places = [(row["dataset"], shown_backbone(row), row["method"]) for row in rows]
+    for row, place in zip(rows, places, strict=True):
+        if places.count(place) > 1:
+            names[row["path"]] += f" ({row['path']})"
+    return names
+
+
+def _heading(
+    pairs: Sequence[Mapping[str, Any]],
+    corrected: int,
+    names: Mapping[str, str],
+    of_one_backbone: bool,
+) -> str:
+    """Return the sentence before the differences, or the one that says that there are none.
+
+    Args:
+        pairs: the pairs that are told.
+        corrected: the number of pairs that Holm's correction is for.
+        names: the name of each run.
+        of_one_backbone: whether pairs of different backbones are not told.
+    """
+    among = "methods of one backbone" if of_one_backbone else "methods"
+    correction = f" after Holm's correction for {corrected} pairs" if corrected > 1 else ""
+    if any(pair["p_holm"] < LEVEL for pair in pairs):
+        return (
+            f"Differences between {among} that are more than noise (p below {LEVEL}{correction}):"
+        )
+    smallest = min(pairs, key=lambda pair: pair["p_holm"])
+    p_value = _p_value(smallest["p_holm"])
+    none = f"No difference between {among} is more than noise"
+    if len(pairs) > 1:
+        return f"{none}: the smallest p{correction} is {p_value}."
+    low, high = smallest["ci95"]
+    first, second = (names[smallest[side]["path"]] for side in ("a", "b"))
+    return (
+        f"{none}: {first} less {second} is {smallest['difference']:+.1f} points (95 % interval "
+        f"{low:+.1f} to {high:+.1f}, p {p_value}{correction})."
+    )
+
+
+def _winners(
+    pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str], prefixes: Mapping[str, str]
+) -> list[str]:
+    """Return a sentence for each method that is better than others."""
+    better: dict[str, list[tuple[str, Mapping[str, Any]]]] = {path: [] for path in names}
+    for pair in pairs:
+        if pair["p_holm"] < LEVEL:
+            winner, loser = ("a", "b") if pair["difference"] > 0 else ("b", "a")
+            better[pair[winner]["path"]].append((names[pair[loser]["path"]], pair))
+    return [
+        f"{prefixes[path]}: {sentence}" if prefixes[path] else sentence
+        for path, worse in better.items()
+        if worse
+        for sentence in [_better(names[path], worse)]
+    ]
+
+
+def _better(winner: str, worse: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    losers = _listed([name for name, _ in worse])
+    differences = [abs(pair["difference"]) for _, pair in worse]
+    p_value = _p_value(max(pair["p_holm"] for _, pair in worse))
+    if len(worse) == 1:
+        low, high = sorted(
+            bound if worse[0][1]["difference"] > 0 else -bound for bound in worse[0][1]["ci95"]
+        )
+        numbers = (
+            f"{differences[0]:.1f} points (95 % interval {low:.1f} to {high:.1f}, p {p_value})"
+        )
+    else:
+        at_most = p_value if p_value.startswith("below") else f"at most {p_value}"
+        numbers = f"{min(differences):.1f} to {max(differences):.1f} points (p {at_most})"
+    return f"{winner} is better than {losers} by {numbers}."
+
+
+def _between_backbones(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not pairs:
+        return []
+    clear = sum(pair["p_holm"] < LEVEL for pair in pairs)
+    return [
+        f"Between methods of different backbones, {clear} of {len(pairs)} differences are more "
+        "than noise."
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _p_value(p: float) -> str:
+    return f"below {SMALLEST_P}" if p < SMALLEST_P else f"{p:.2g}"
