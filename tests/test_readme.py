@@ -45,3 +45,12 @@ def test_every_command_of_the_readme_is_known():
     assert {"run", "list", "show", "compare"} <= set(commands)
     for name in {name for name in commands if not name.startswith("-")} - {"developers"}:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
+
+
+def test_the_first_command_of_the_readme_is_the_one_of_its_table():
+    from tools.make_results import SETS
+
+    (first,) = [result for result in SETS if result.file == "README.md"]
+    (line,) = [line for line in README.read_text("utf-8").splitlines() if "pip install" in line
+               and "ttt-bench run" in line]  # fmt: skip
+    assert line.endswith(f"&& {first.command}")

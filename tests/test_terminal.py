@@ -237,10 +237,15 @@ def test_findings_of_several_methods_are_told_winner_by_winner(tmp_path: Path):
 
 
 def test_findings_count_the_pairs_of_different_backbones(tmp_path: Path):
-    assert compared_in_words(tmp_path, apm=30, mae=90, tpt=41) == [
+    assert compared_in_words(tmp_path / "a", apm=30, mae=90, tpt=41) == [
         "Differences between methods of one backbone that are more than noise (p below 0.05 after "
         "Holm's correction for 3 pairs):",
         "tiny-clip: apm is better than tpt by 3.7 points (95 % interval 1.7 to 6.0, p 0.00098).",
+        "Between methods of different backbones, 2 of 2 differences are more than noise.",
+    ]
+    assert compared_in_words(tmp_path / "alike", apm=30, mae=90, tpt=31) == [
+        "No difference between methods of one backbone is more than noise: apm less tpt is +0.3 "
+        "points (95 % interval +0.0 to +1.0, p 1 after Holm's correction for 3 pairs). "
         "Between methods of different backbones, 2 of 2 differences are more than noise.",
     ]
 

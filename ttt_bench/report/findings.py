@@ -1,5 +1,6 @@
 """Sentences that say which differences between methods are more than noise."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,14 @@ SMALLEST_P = 0.0001
 def findings(compared: Mapping[str, Any]) -> list[str]:
     """Return which methods are better than which others, or that no difference is more than noise.
 
-    Differences between methods of one backbone are told method by method. Those between backbones
+    Differences between methods of one backbone are described method by method. Those between backbones
     are counted, unless there are no others.
 
     Args:
         compared: rows and pairs, as `compare` returns them.
+
+    Returns:
+        One sentence where no difference is more than noise, a heading and sentences otherwise.
     """
     rows, pairs = compared["rows"], compared["pairs"]
     if not pairs:
@@ -25,9 +29,12 @@ def findings(compared: Mapping[str, Any]) -> list[str]:
     backbones = {row["path"]: shown_backbone(row) for row in rows}
     datasets = {row["path"]: row["dataset"] for row in rows}
     names = _names(rows)
-    within = [p for p in pairs if backbones[p["a"]["path"]] == backbones[p["b"]["path"]]]
-    told = within or pairs
-    counted = [pair for pair in pairs if pair not in told]
+    within: list[Mapping[str, Any]] = []
+    between: list[Mapping[str, Any]] = []
+    for pair in pairs:
+        alike = backbones[pair["a"]["path"]] == backbones[pair["b"]["path"]]
+        (within if alike else between).append(pair)
+    described, counted = (within, between) if within else (between, [])
     prefixes = {
         path: ": ".join(
             value
@@ -36,16 +43,18 @@ def findings(compared: Mapping[str, Any]) -> list[str]:
         )
         for path in names
     }
-    heading = _heading(told, len(pairs), names, of_one_backbone=bool(counted))
-    return [heading, *_winners(told, names, prefixes), *_between_backbones(counted)]
+    heading = _heading(described, len(pairs), names, of_one_backbone=bool(counted))
+    winners, count = _winners(described, names, prefixes), _between_backbones(counted)
+    return [heading, *winners, *count] if winners else [" ".join([heading, *count])]
 
 
 def _names(rows: Sequence[Summary]) -> dict[str, str]:
     """Return a name for each run: its method, with more where two runs would have the same."""
     names = {row["path"]: row["method"] for row in rows}
-    places = [(row["dataset"], shown_backbone(row), row["method"]) for row in rows]
-    for row, place in zip(rows, places, strict=True):
-        if places.count(place) > 1:
+    full_names = [(row["dataset"], shown_backbone(row), row["method"]) for row in rows]
+    occurrences = Counter(full_names)
+    for row, full_name in zip(rows, full_names, strict=True):
+        if occurrences[full_name] > 1:
             names[row["path"]] += f" ({row['path']})"
     return names
 
@@ -59,10 +68,10 @@ def _heading(
     """Return the sentence before the differences, or the one that says that there are none.
 
     Args:
-        pairs: the pairs that are told.
+        pairs: the pairs that are described.
         corrected: the number of pairs that Holm's correction is for.
         names: the name of each run.
-        of_one_backbone: whether pairs of different backbones are not told.
+        of_one_backbone: whether pairs of different backbones are not among them.
     """
     among = "methods of one backbone" if of_one_backbone else "methods"
     correction = f" after Holm's correction for {corrected} pairs" if corrected > 1 else ""
@@ -86,15 +95,16 @@ def _heading(
 def _winners(
     pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str], prefixes: Mapping[str, str]
 ) -> list[str]:
-    """Return a sentence for each method that is better than others."""
+    """Return a sentence for each method that is better than others, one backbone after another."""
     better: dict[str, list[tuple[str, Mapping[str, Any]]]] = {path: [] for path in names}
     for pair in pairs:
         if pair["p_holm"] < LEVEL:
             winner, loser = ("a", "b") if pair["difference"] > 0 else ("b", "a")
             better[pair[winner]["path"]].append((names[pair[loser]["path"]], pair))
+    order = list(dict.fromkeys(prefixes.values()))
     return [
         f"{prefixes[path]}: {sentence}" if prefixes[path] else sentence
-        for path, worse in better.items()
+        for path, worse in sorted(better.items(), key=lambda item: order.index(prefixes[item[0]]))
         if worse
         for sentence in [_better(names[path], worse)]
     ]

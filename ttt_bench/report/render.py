@@ -11,7 +11,6 @@ from typing import Literal
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -67,19 +66,25 @@ def _print(grids: Sequence[Grid], notes: Sequence[str], findings: Sequence[str])
     for grid in grids:
         _print_grid(console, grid)
     for number, sentence in enumerate(findings):
-        console.print(Padding(Text(sentence), (0, 0, 0, 2 if number else 0)))
+        _print_text(console, Text(sentence), indent=2 if number else 0)
     if findings:
         console.print()
     for note in notes:
-        console.print(Text(note, "dim"))
+        _print_text(console, Text(note, "dim"))
+
+
+def _print_text(console: Console, text: Text, indent: int = 0) -> None:
+    for line in text.wrap(console, console.width - indent):
+        line.rstrip()
+        console.print(Text(" " * indent) + line)
 
 
 def _print_grid(console: Console, grid: Grid) -> None:
     layout = lay_out(grid, console.width)
     for number, (block, widths) in enumerate(zip(layout.blocks, layout.widths, strict=True)):
-        console.print(Text(block.title, "bold"))
+        _print_text(console, Text(block.title, "bold"))
         if layout.above and number == 0:
-            console.print(Text(layout.above, "dim"))
+            _print_text(console, Text(layout.above, "dim"))
         table = Table(
             box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
         )
@@ -93,7 +98,7 @@ def _print_grid(console: Console, grid: Grid) -> None:
         console.print(table)
         console.print()
     for line in layout.below:
-        console.print(Text(line, "dim"))
+        _print_text(console, Text(line, "dim"))
     if layout.below:
         console.print()
 

@@ -1,0 +1,219 @@
+"""Make the tables and numbers of README.md and docs/results.md from runs.
+
+    python tools/make_results.py run first     # type the command of a result set, or continue it
+    python tools/make_results.py write         # write the marked parts of the files, from the runs
+    python tools/make_results.py write --check # write nothing; exit 1 if a file would change
+
+The runs of a set lie in build/results/NAME. Its part of a file stands between the comments
+`<!-- results: NAME -->` and `<!-- end -->`; nobody writes there by hand.
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ttt_bench.api.errors import UserError
+from ttt_bench.compare.read import FinishedRun, read_runs
+from ttt_bench.report import tables
+from ttt_bench.report.comparison import comparison
+from ttt_bench.report.findings import findings
+from ttt_bench.report.render import markdown
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "build" / "results"
+WIDTH = 100
+MARK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+TABLES = {"overview": tables.overview, "groups": tables.by_group}
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """Runs of one command, and the place of their tables.
+
+    Attributes:
+        name: the name of the set and of its folder.
+        command: what a reader types; the script adds `--output`.
+        file: the file that shows the tables, relative to the repository.
+        tables: the names of the tables, as in `TABLES`.
+    """
+
+    name: str
+    command: str
+    file: str
+    tables: tuple[str, ...] = ("overview",)
+
+    @property
+    def methods(self) -> list[str]:
+        """Return the methods that the command names."""
+        words = shlex.split(self.command)
+        return [after for word, after in pairwise(words) if word == "--method"]
+
+
+EVERY_METHOD = (
+    "clip-zero-shot", "clip-ensemble", "apm", "tpt", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
+    "vit-probe", "fine-tune", "joint-train", "ttt-mae",
+)  # fmt: skip
+SETS = (
+    ResultSet(
+        "first",
+        "ttt-bench run --method clip-zero-shot --method apm --dataset cifar10-c-mini --limit 480",
+        "README.md",
+    ),
+    ResultSet(
+        "every",
+        f"ttt-bench run {' '.join(f'--method {name}' for name in EVERY_METHOD)} "
+        "--dataset cifar10-c-mini --limit 480",
+        "docs/results.md",
+        ("overview", "groups"),
+    ),
+)
+
+
+def run(result: ResultSet, folder: Path) -> None:
+    """Type the command of a set; what is finished is not computed again."""
+    words = [*shlex.split(result.command), "--output", str(folder / result.name)]
+    print(f"+ {shlex.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "ttt_bench", *words[1:]], check=True)
+
+
+def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
+    """Read the runs of a set.
+
+    Raises:
+        UserError: there are none, or they are not those of the set's command.
+    """
+    again = f"python tools/make_results.py run {result.name}"
+    if not (folder / result.name).is_dir():
+        raise UserError(f"{folder / result.name}: no runs there; make them with `{again}`")
+    runs = read_runs([folder / result.name])
+    present = {run.summary["method"] for run in runs}
+    if present != set(result.methods):
+        different = ", ".join(sorted(present ^ set(result.methods)))
+        raise UserError(
+            f"{folder / result.name}: its methods are not those of the command: {different}; "
+            f"remove the folder, then `{again}`"
+        )
+    return runs
+
+
+def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
+    """Return the text between the marks: tables, findings, notes, and the command."""
+    compared = comparison(runs, None)
+    rows = compared.compared["rows"]
+    grids = [
+        TABLES[name](dataset, [row for row in rows if row["dataset"] == dataset])
+        for dataset in dict.fromkeys(row["dataset"] for row in rows)
+        for name in result.tables
+    ]
+    first, *others = findings(compared.compared) or [""]
+    blocks = [
+        *(markdown(grid) for grid in grids if grid is not None),
+        wrapped(first),
+        "\n".join(wrapped(sentence, "- ") for sentence in others),
+        *map(wrapped, compared.notes),
+        wrapped(f"{time_of(runs)} The command:"),
+        f"```sh\n{result.command}\n```",
+    ]
+    return "\n" + "\n\n".join(filter(None, blocks)) + "\n\n"
+
+
+def wrapped(text: str, bullet: str = "") -> str:
+    """Return a paragraph in lines of the files' width."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def time_of(runs: Sequence[FinishedRun]) -> str:
+    """Return how long the methods computed, and on what."""
+    seconds = sum(run.records.seconds for run in runs)
+    time = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+    machines = {
+        (environment["device"], environment["threads"])
+        for environment in (run.manifest["environment"] for run in runs)
+    }
+    where = " and ".join(
+        f"a CPU with {threads} {'thread' if threads == 1 else 'threads'}"
+        if device == "cpu"
+        else device
+        for device, threads in sorted(machines)
+    )
+    return f"The methods computed for {time} on {where}."
+
+
+def write(sets: Sequence[ResultSet], root: Path, folder: Path) -> dict[Path, str]:
+    """Return the new text of each file that changes.
+
+    Args:
+        sets: the sets whose parts are made again.
+        root: the folder in which the files lie.
+        folder: the folder in which the runs of each set lie.
+
+    Raises:
+        UserError: a set has no runs, or its file has no mark for it.
+    """
+    changed = {}
+    for file in dict.fromkeys(result.file for result in sets):
+        path = root / file
+        before = path.read_text("utf-8")
+        parts = {one.name: part_of(one, read(one, folder)) for one in sets if one.file == file}
+        for name in parts:
+            if [mark.group(2) for mark in MARK.finditer(before)].count(name) != 1:
+                raise UserError(
+                    f"{file}: no single place for the results {name}; write the lines "
+                    f"`<!-- results: {name} -->` and `<!-- end -->` once"
+                )
+        after = MARK.sub(
+            lambda mark, parts=parts: (
+                f"{mark.group(1)}{parts.get(mark.group(2), mark.group(3))}{mark.group(4)}"
+            ),
+            before,
+        )
+        if after != before:
+            changed[path] = after
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [result.name for result in SETS]
+    commands = parser.add_subparsers(dest="command", required=True)
+    type_it = commands.add_parser("run", help="type the command of result sets")
+    type_it.add_argument("name", nargs="+", choices=names)
+    write_it = commands.add_parser("write", help="write the results into the files")
+    write_it.add_argument("name", nargs="*", help="the sets to write; all of them by default")
+    write_it.add_argument("--check", action="store_true", help="exit 1 if a file would change")
+    options = parser.parse_args(arguments)
+    sets = [result for result in SETS if result.name in (options.name or names)]
+    if unknown := set(options.name) - set(names):
+        parser.error(f"no results are called {', '.join(unknown)}; there are {', '.join(names)}")
+    if options.command == "run":
+        for result in sets:
+            run(result, RUNS)
+        return 0
+    try:
+        changed = write(sets, ROOT, RUNS)
+    except UserError as error:
+        print(f"make_results: {error}", file=sys.stderr)
+        return 2
+    for path, text in changed.items():
+        print(f"{path.relative_to(ROOT)} {'would change' if options.check else 'is written'}")
+        if not options.check:
+            path.write_text(text, "utf-8")
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
