@@ -14,8 +14,8 @@ SMALLEST_P = 0.0001
 def findings(compared: Mapping[str, Any]) -> list[str]:
     """Return which methods are better than which others, or that no difference is more than noise.
 
-    Differences between methods of one backbone are described method by method. Those between backbones
-    are counted, unless there are no others.
+    Differences between methods of one backbone are described method by method. The other ones are
+    counted, or described if there are no differences within a backbone.
 
     Args:
         compared: rows and pairs, as `compare` returns them.
