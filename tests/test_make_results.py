@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run_folders import METHOD, write_run
+from tests.run_folders import ABOUT, METHOD, write_run
 from tools import make_results
 from tools.make_results import MARK, ROOT, SETS, ResultSet, write
 from ttt_bench.api.errors import UserError
@@ -16,7 +16,7 @@ COMMAND = "ttt-bench run --method apm --method tpt --dataset nowhere"
 RESULT = ResultSet("small", COMMAND, "PAGE.md", ("overview", "groups"))
 PAGE = """before
 <!-- results: small -->
-old
+replaced
 <!-- end -->
 after
 <!-- results: other -->
@@ -28,9 +28,11 @@ kept
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A page with two marks, and runs of one of them."""
+    machine = {"device": "cpu", "threads": 1}
+    about = {**ABOUT, "environment": {**ABOUT["environment"], **machine}}
     for name, wrong in {"apm": 90, "tpt": 30}.items():
-        method = {**METHOD, "method": name}
-        write_run(tmp_path / "small" / name, method=method, group=["fog"] * 300, wrong=wrong)
+        method, folder = {**METHOD, "method": name}, tmp_path / "small" / name
+        write_run(folder, method=method, about=about, group=["fog"] * 300, wrong=wrong)
     (tmp_path / "PAGE.md").write_text(PAGE, "utf-8")
     return tmp_path
 
@@ -49,8 +51,9 @@ def test_the_marked_part_has_tables_findings_and_the_command(home: Path):
     assert "| **90.0 [86.1, 92.9]** |" in text
     assert "top-1 % by corruption" in text
     assert "- tpt is better than apm by 20.0 points" in " ".join(text.split())
+    assert "The methods computed for 2 s on a CPU with 1 thread. The command:\n" in text
     assert f"```sh\n{COMMAND}\n```\n\n<!-- end -->\nafter\n" in text
-    assert "old" not in text
+    assert "replaced" not in text
     assert text.endswith("<!-- results: other -->\nkept\n<!-- end -->\n")
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("|"))
 
