@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests import golden_check
+from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.testing import goldens
 
 # golden_check has put tools/ on the path.
@@ -74,3 +75,16 @@ def test_an_image_depends_on_its_seed_alone_and_moves_no_global_generator():
     assert np.random.get_state()[1].tolist() == before
     with pytest.raises(ValueError, match="uint8"):
         cifar_c.corrupt(images[0] / 255.0, "fog", 5, 0)
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "fog", "contrast", "pixelate", "zoom_blur"])
+def test_the_embedded_images_are_what_these_functions_make(name: str):
+    for severity in (3, 5):
+        dataset = Cifar10CMini(f"clean,{name}@{severity}", None)
+        indices = np.array([int(entry.key.split("/")[1]) for entry in dataset.entries[:5]])
+        clean, stored = (
+            np.stack([np.asarray(dataset.open(first + row)) for row in range(5)])
+            for first in (0, 200)
+        )
+        made = cifar_c.corrupt_all(clean, name, indices, severity)
+        assert cifar_c_golden.distance(made, stored) <= cifar_c_golden.TOLERANCES[name]

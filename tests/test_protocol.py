@@ -166,11 +166,11 @@ def test_classifiers_keep_leading_shapes():
     )
 
 
-@pytest.mark.parametrize("limit", [1, 7, 16, 60, 100, 1919, 1920, 5000, None])
+@pytest.mark.parametrize("limit", [1, 7, 16, 60, 100, 3199, 3200, 5000, None])
 def test_limit_spreads_evenly(limit: int | None):
     entries = Cifar10CMini("", None).entries
     chosen = spread_sample(entries, limit)
-    assert len(chosen) == len(set(chosen)) == min(limit or 1920, 1920)
+    assert len(chosen) == len(set(chosen)) == min(limit or 3200, 3200)
     assert chosen == sorted(chosen)
     counts = [sum(entries[i].group == g for i in chosen) for g in {e.group for e in entries}]
     assert max(counts) - min(counts) <= 1

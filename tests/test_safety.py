@@ -345,4 +345,4 @@ def test_the_embedded_data_is_no_pickle():
     for file in (ROOT / "ttt_bench").rglob("*.npz"):
         with np.load(file, allow_pickle=False) as arrays:
             assert all(arrays[name].dtype.kind != "O" for name in arrays)
-    assert len(Cifar10CMini("", None).entries) == 1920
+    assert len(Cifar10CMini("", None).entries) == 3200

@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from build_cifar10_c_mini import corrupt_one
 from cifar10 import read_train
-from imagecorruptions import get_corruption_names
+from cifar_c import CORRUPTIONS, corrupt
 from PIL import Image
 from ttt_bench_apm.methods.apm import APM, APMConfig
 
@@ -34,9 +33,9 @@ def held_out_samples(data: Path) -> tuple[list[Sample], torch.Tensor]:
     _, held_out = read_train(data)
     rows = torch.randperm(len(held_out.labels), generator=torch.Generator().manual_seed(0))
     chosen = held_out.take(rows[:SAMPLES].numpy())
-    conditions = itertools.cycle([None, *get_corruption_names()])
+    conditions = itertools.cycle([None, *CORRUPTIONS])
     images = [
-        image if condition is None else corrupt_one(image, condition, seed)
+        image if condition is None else corrupt(image, condition, 5, seed)
         for seed, (image, condition) in enumerate(zip(chosen.images, conditions, strict=False))
     ]
     samples = [Sample(f"held-out {n}", Image.fromarray(image)) for n, image in enumerate(images)]

@@ -2,9 +2,8 @@
 
     python tools/try_ttt_mae_rates.py
 
-The images are CIFAR-10 training images that fitted nothing, under the four corruptions that
-ImageNet-C's authors put aside for such trials (speckle noise, Gaussian blur, spatter, saturate) at
-severity 3. No test image is read.
+The images are CIFAR-10 training images that fitted nothing, under CIFAR-10-C's 15 corruptions at
+severity 5. No test image is read.
 """
 
 import argparse
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build_cifar10_c_mini import corrupt_all
 from cifar10 import read_train
-from imagecorruptions import get_corruption_names
+from cifar_c import CORRUPTIONS, corrupt_all
 from PIL import Image
 from train_tiny_mae import FILES
 from ttt_bench_ttt_mae.checkpoints import autoencoder, head, read
@@ -45,10 +43,7 @@ def main() -> None:
     model = autoencoder(read(EMBEDDED / FILES["pretrain"]))
     classifier = head(read(EMBEDDED / FILES["vit-probe"]), model)
     working = working_copy(model)
-    corrupted = [
-        corrupt_all(held_out.images[chosen], name, chosen, severity=3)
-        for name in get_corruption_names("validation")
-    ]
+    corrupted = [corrupt_all(held_out.images[chosen], name, chosen) for name in CORRUPTIONS]
     images = [to_pixels()(Image.fromarray(image))[None] for part in corrupted for image in part]
     labels = np.tile(held_out.labels[chosen], len(corrupted))
     for copies, lr in product(COPIES, RATES):

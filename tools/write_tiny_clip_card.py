@@ -2,8 +2,8 @@
 
     python tools/write_tiny_clip_card.py
 
-Clean and under each of the 15 corruptions of ImageNet-C at severity 5, 10,000 images each. This is
-the only script that scores test images; nothing is chosen by what it prints.
+Clean and under each of CIFAR-10-C's 15 corruptions at severity 5, 10,000 images each. This is the
+only script that scores test images; nothing is chosen by what it prints.
 """
 
 import argparse
@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build_cifar10_c_mini import corrupt_all
 from cifar10 import Split, read_test
-from imagecorruptions import get_corruption_names
+from cifar_c import CORRUPTIONS, corrupt_all
 from PIL import Image
 
 from ttt_bench.backbones import tiny_clip
@@ -48,8 +47,7 @@ def main() -> None:
     test = read_test(args.data)
     indices = np.arange(len(test.labels))
     scores = {"clean": accuracy(test, test.images)}
-    names = get_corruption_names()
-    # The corruptions draw from global generators: processes, not threads.
+    names = list(CORRUPTIONS)
     with ProcessPoolExecutor(2) as pool:
         for name, images in zip(
             names,

@@ -103,7 +103,11 @@ def parse_selection(dataset: str, argument: str) -> CorruptionSelection:
 
 
 def parse_conditions(
-    dataset: str, chosen: str, severities: Sequence[int] = SEVERITIES
+    dataset: str,
+    chosen: str,
+    severities: Sequence[int] = SEVERITIES,
+    available: Sequence[int] = SEVERITIES,
+    other_words: Sequence[str] = (),
 ) -> tuple[tuple[str, int], ...]:
     """Read `[CORRUPTION][@SEVERITY][,...]`.
 
@@ -113,6 +117,8 @@ def parse_conditions(
         dataset: the dataset's name, for messages.
         chosen: the conditions that the user has typed.
         severities: the severities for which a missing one stands.
+        available: the severities that the dataset has.
+        other_words: what the dataset takes in a condition's place, for messages.
 
     Returns:
         (corruption, severity), each once, in the order of the tables and then by severity.
@@ -121,22 +127,20 @@ def parse_conditions(
         UserError: a corruption or a severity is not known.
     """
     items = chosen.split(",")
-    conditions = {condition for item in items for condition in _conditions(item, severities)}
+    name = f"{dataset}:{chosen}"
+    conditions = set()
+    for item in items:
+        corruption, at, severity = item.strip().partition("@")
+        if corruption and corruption not in SHORT_NAMES:
+            raise unknown("corruption", corruption, [*SHORT_NAMES, *other_words], hint=name)
+        if at and severity not in map(str, available):
+            raise unknown("severity", severity, map(str, available), hint=name)
+        for known in [corruption] if corruption else SHORT_NAMES:
+            conditions |= {(known, number) for number in ([int(severity)] if at else severities)}
     if chosen and "" in items:
-        raise UserError(f"{dataset}:{chosen}: a comma has no condition beside it; remove the comma")
+        raise UserError(f"{name}: a comma has no condition beside it; remove the comma")
     order = list(SHORT_NAMES)
     return tuple(sorted(conditions, key=lambda pair: (order.index(pair[0]), pair[1])))
-
-
-def _conditions(item: str, severities: Sequence[int]) -> Iterator[tuple[str, int]]:
-    corruption, at, severity = item.strip().partition("@")
-    if corruption and corruption not in SHORT_NAMES:
-        raise unknown("corruption", corruption, SHORT_NAMES)
-    if at and severity not in map(str, SEVERITIES):
-        raise unknown("severity", severity, map(str, SEVERITIES))
-    for name in [corruption] if corruption else SHORT_NAMES:
-        for number in [int(severity)] if at else severities:
-            yield name, number
 
 
 class CorruptedEntries(Sequence[Entry]):

@@ -399,7 +399,7 @@ def test_shots_are_of_every_class_and_of_the_training_images():
     assert len(set(chosen)) == 160
     labels = [dataset.training[index].label for index in chosen]
     assert all(labels.count(label) == 16 for label in range(10))
-    test = {dataset.open(i).tobytes() for i in range(120)}
+    test = {dataset.open(i).tobytes() for i in range(200)}
     assert not test & {dataset.open_training(index).tobytes() for index in chosen}
     with pytest.raises(UserError, match="--shots 32 or fewer"):
         choose_shots(dataset, 33, 0)

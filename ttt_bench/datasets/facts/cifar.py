@@ -39,9 +39,15 @@ LICENCE = "CIFAR-10 is published without a licence; cite Krizhevsky 2009"
 
 CIFAR10_C_MINI = DatasetSpec(
     name="cifar10-c-mini",
-    summary="embedded slice of CIFAR-10's test images, clean and under 15 corruptions",
+    argument="[[validation,][clean,][CORRUPTION][@SEVERITY][,...]]",
+    summary="embedded: 200 of CIFAR-10's test images, clean and under 15 corruptions at "
+    "severity 5; cifar10-c-mini:@3 for severity 3, cifar10-c-mini:fog@5 for one condition, "
+    "cifar10-c-mini:validation for training images to choose hyper-parameters on, never test "
+    "images",
     code="ttt_bench.datasets.cifar10_c_mini:Cifar10CMini",
-    source="Krizhevsky 2009 (CIFAR-10); corruptions of Hendrycks and Dietterich 2019",
+    source="Krizhevsky 2009 (CIFAR-10); corruptions of Hendrycks and Dietterich 2019 with "
+    "CIFAR-10-C's own strengths: published CIFAR-10-C numbers are of the same distribution, not of "
+    "the same images",
     licence=LICENCE,
 )
 
