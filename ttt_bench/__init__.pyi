@@ -27,12 +27,16 @@ from .api.errors import UserError as UserError
 from .api.events import Run as Run
 
 # Executors
+from .api.executor import Chain as Chain
 from .api.executor import Chunk as Chunk
 from .api.executor import ChunkResult as ChunkResult
 from .api.executor import Executor as Executor
+from .api.executor import LostStateError as LostStateError
+from .api.executor import RecordsWithState as RecordsWithState
 from .api.executor import UnreadableImages as UnreadableImages
 from .api.executor import Worker as Worker
 from .api.executor import WorkerSpec as WorkerSpec
+from .api.executor import chains as chains
 from .api.hookspecs import hookimpl as hookimpl
 from .api.inputs import Inputs as Inputs
 from .api.inputs import NormalDraw as NormalDraw

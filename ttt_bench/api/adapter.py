@@ -17,6 +17,8 @@ class AdapterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+# Attributes that are no state: what the engine gives.
+GIVEN = ("task", "config")
 ConfigT = TypeVar("ConfigT", bound=AdapterConfig)
 
 
@@ -60,6 +62,35 @@ class Adapter(ABC, Generic[ConfigT]):
                 batch of the configuration's `batch_size`, the last one of a stream perhaps smaller.
             rngs: the random generators of each sample.
         """
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that later predictions of a stream depend on, by name.
+
+        After a few batches of a stream the engine saves this beside the records, so that a run that
+        is stopped goes on. Only a method of kind `stream` is asked. The default is every attribute
+        but `task` and `config`, and needs no code where attributes hold tensors, arrays, numbers,
+        strings, lists, tuples, dicts, sets, random generators, networks, optimizers, or objects
+        with such attributes. What two attributes share they share again afterwards.
+
+        Example, for a method that needs no more than two of its attributes:
+            def state(self):
+                return {"mean": self.mean, "count": self.count}
+        """
+        return {name: value for name, value in vars(self).items() if name not in GIVEN}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned, on a new adapter after its `setup`.
+
+        Networks, optimizers and parameters in it are those that `setup` made, with the saved values
+        in them; networks and optimizers have to be made there. Everything else is new. The default
+        sets the attributes.
+
+        Args:
+            state: what `state` returned.
+        """
+        for name in vars(self).keys() - state.keys() - {*GIVEN}:
+            delattr(self, name)
+        vars(self).update(state)
 
     def samples_kept(self) -> int:
         """Return the largest number of samples that a method of kind `stream` keeps anything of.

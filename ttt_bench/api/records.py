@@ -36,6 +36,10 @@ class Records:
             same pixels; "" for each sample whose pixels are not known.
         classes: C; None where it is not known.
         load_logits: reads the logits of records that were read without them; None for no such file.
+        stream: N names of streams; None for a method of kind `sample`.
+        position: `[N]`, the place of each sample in its stream, from 0; None where `stream` is.
+        revisited: the records of a group that came again at the end of a stream; None elsewhere.
+            They count in no other metric.
     """
 
     sample_id: Sequence[str]
@@ -50,6 +54,9 @@ class Records:
     image_digest: Sequence[str] = ()
     classes: int | None = None
     load_logits: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    stream: Sequence[str | None] | None = None
+    position: np.ndarray | None = None
+    revisited: "Records | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.image_digest:
@@ -97,6 +104,9 @@ class Records:
         for values, kind in [*((a, "<i4") for a in arrays), *((a, "<f4") for a in floats)]:
             # Values that have this form already are hashed where they are.
             state.update(b"none" if values is None else np.ascontiguousarray(values, kind).data)
+        if self.position is not None:
+            state.update(json.dumps(self.stream).encode())
+            state.update(np.ascontiguousarray(self.position, "<i4").data)
         return state.hexdigest()
 
     def required_logits(self) -> np.ndarray:
@@ -140,6 +150,7 @@ class Records:
         self, rows: np.ndarray | slice, select: Callable[[Sequence[Any]], Sequence[Any]]
     ) -> "Records":
         before, steps, logits = self.unadapted_prediction, self.step_predictions, self.logits
+        stream, position = self.stream, self.position
         return replace(
             self,
             sample_id=select(self.sample_id),
@@ -152,4 +163,7 @@ class Records:
             logits=None if logits is None else logits[rows],
             image_digest=select(self.image_digest),
             load_logits=None,
+            stream=None if stream is None else select(stream),
+            position=None if position is None else position[rows],
+            revisited=None,
         )

@@ -1,5 +1,6 @@
 """Options of the command line: those of `run`, made from `RunConfig`, and those commands share."""
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from typing_extensions import Doc, override
 
 from ttt_bench.runner.config import Option, RunConfig
@@ -48,6 +49,17 @@ class NumberOrWord(click.IntRange):
             self.fail(f"{value!r} is neither {words} nor a number from {self.min} on", param, ctx)
 
 
+class FiniteFloat(click.FloatRange):
+    """A finite number in a range."""
+
+    @override
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not finite", param, ctx)
+        return number
+
+
 def format_option(choices: tuple[str, ...] = ("text", "json")) -> FormatOption:
     """Return the option `--format` with these choices, the first of them the default."""
     return click.option(
@@ -84,6 +96,7 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
     details = next((item for item in metadata if isinstance(item, Option)), Option())
     text = next(item.documentation for item in metadata if isinstance(item, Doc))
     at_least = next((item.ge for item in metadata if isinstance(item, Ge)), None)
+    above = next((item.gt for item in metadata if isinstance(item, Gt)), None)
     name = one.name.replace("_", "-")
     if details.env:
         text += f"  [env: {details.env}]"
@@ -95,7 +108,7 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
         forms = [f"--{name}/--no-{name}" if one.default else f"--{name}"]
         settings["is_flag"] = True
     else:
-        settings["type"] = _click_type(value_type, at_least, details)
+        settings["type"] = _click_type(value_type, at_least, above, details)
     if details.metavar:
         settings["metavar"] = details.metavar
     if details.repeated:
@@ -109,7 +122,7 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
     return click.option(*forms, one.name, **settings)
 
 
-def _click_type(value_type: Any, at_least: Any, details: Option) -> Any:
+def _click_type(value_type: Any, at_least: Any, above: Any, details: Option) -> Any:
     """Return click's type for a field's, None for text."""
     if get_origin(value_type) is Literal:
         return click.Choice(get_args(value_type))
@@ -126,4 +139,6 @@ def _click_type(value_type: Any, at_least: Any, details: Option) -> Any:
         )
     if kind is int:
         return click.IntRange(min=at_least)
+    if kind is float:
+        return FiniteFloat(min=above, min_open=True)
     return None

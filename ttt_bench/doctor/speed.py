@@ -11,7 +11,7 @@ from ttt_bench.api import cost
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.executor import Chunk, UnreadableImages
+from ttt_bench.api.executor import Chunk, UnreadableImages, without_state
 from ttt_bench.api.forward_precision import forward_precision
 from ttt_bench.api.precision import Precision
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
@@ -115,13 +115,13 @@ def method_speed(test: SpeedTest, backbone: Backbone, dataset: Dataset, rate: fl
     worker = MethodWorker(spec, dataset, backbone)
     chunk = Chunk(0, tuple(range(test.samples)))
     # The first samples warm up kernels and caches.
-    counted = worker.count_costs([0])
+    counted = worker.count_costs([[0]])
     if backbone.device.type != "cpu":
         worker.run(chunk)
     result = worker.run(chunk)
     if isinstance(result, UnreadableImages):
         raise UserError(result.problems[0][1])
-    seconds = result.seconds / test.samples
+    seconds = without_state(result).seconds / test.samples
     flops = sum(sum(phase.values()) for phase in counted["flops_per_sample"].values())
     return Speed(
         test.method, test.precision, test.samples, seconds, flops / 1e9, flops / seconds / 1e9,

@@ -16,7 +16,7 @@ from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.contract import form, judged
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import MethodError, UserError, method_errors
-from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
+from ttt_bench.api.executor import Chunk, ChunkResult, RecordsWithState, UnreadableImages
 from ttt_bench.api.forward_precision import switch_tf32_off
 from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.precision import Precision
@@ -27,6 +27,7 @@ from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.engine.process_state import restored, without_exit
+from ttt_bench.engine.stream import StreamWorker
 from ttt_bench.features.cache import FeatureCache, bytes_per_sample, features_key
 from ttt_bench.features.loader import SampleLoader
 from ttt_bench.features.pixels import PixelMaker
@@ -110,8 +111,9 @@ class MethodWorker:
                 _ = task.classifier
             self.task = task
             inputs = self._inputs()
-            self._set_up()
+            self._set_up(self.adapter)
         self._setup_cost = counter
+        self._stream = StreamWorker(self._begin_stream, self.task)
         # Once: hashing the weights of a large model takes a second.
         card = backbone.card()
         self._weights = card.get("weights")
@@ -140,8 +142,10 @@ class MethodWorker:
             KeyboardInterrupt: the user has interrupted the command.
         """
         if self._kind == "stream":
-            self.adapter = self._new_adapter()
-            self._set_up()
+            with self._guarded(f"{self.spec.method} failed to go on from its state"):
+                self.adapter = self._stream.enter(chunk)
+        # The images after a chunk that could not be predicted are opened, to name the damaged ones.
+        broken = self._kind == "stream" and self._stream.broken
         if not self._announced:
             self._loader.announce(self._batches(chunk))
         predictions: dict[int, Prediction] = {}
@@ -153,7 +157,7 @@ class MethodWorker:
             samples, problems = self._loader.load(batch)
             unreadable += problems
             # The other images of the chunk are opened all the same, to name all that are damaged.
-            if unreadable:
+            if unreadable or broken:
                 continue
             digests |= {i: sample.digest for i, sample in zip(batch, samples, strict=True)}
             cost.synchronize(self.task.device)
@@ -162,9 +166,14 @@ class MethodWorker:
             cost.synchronize(self.task.device)
             seconds += time.perf_counter() - started + self.task.pop_saved_seconds()
             seconds -= self._loader.pop_decoding_seconds()
-        if unreadable:
+        broken = broken or bool(unreadable)
+        self._stream.leave(chunk, broken)
+        if broken:
             return UnreadableImages(tuple(unreadable))
-        return self._records(chunk, predictions, digests, seconds)
+        records = self._records(chunk, predictions, digests, seconds)
+        with self._guarded(f"{self.spec.method} failed to give its state"):
+            state = self._stream.state_after(chunk) if self._kind == "stream" else None
+        return records if state is None else RecordsWithState(records, state)
 
     def _batches(self, chunk: Chunk) -> Sequence[tuple[int, ...]]:
         indices, size = chunk.indices, self.spec.batch_size
@@ -175,10 +184,15 @@ class MethodWorker:
         adapter_type: type[Adapter[Any]] = registry().adapters.find(self.spec.method).spec.load()
         return adapter_type(adapter_type.Config(**self.spec.config))
 
-    def _set_up(self) -> None:
+    def _begin_stream(self) -> Adapter[Any]:
+        adapter = self._new_adapter()
+        self._set_up(adapter)
+        return adapter
+
+    def _set_up(self, adapter: Adapter[Any]) -> None:
         what = f"{self.spec.method} failed in its setup"
         with restored(self.spec.method), self._guarded(what):
-            self.adapter.setup(self.task)
+            adapter.setup(self.task)
 
     def _inputs(self) -> Inputs:
         with self._guarded(f"{self.spec.method} failed to declare its inputs"):
@@ -204,16 +218,21 @@ class MethodWorker:
         with method_errors(what, self._package), without_exit(self.spec.method):
             yield
 
-    def count_costs(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Count what a sample costs on a few of them, see `engine.probe`."""
+    def count_costs(self, batches: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Count what a sample costs on a few of them, see `engine.probe`.
 
-        def predict(index: int) -> None:
-            samples, problems = self._loader.load([index])
+        Args:
+            batches: entries as the method would get them, those of a method of kind `sample` alone.
+        """
+
+        def predict(batch: Sequence[int]) -> None:
+            samples, problems = self._loader.load(batch)
             # An unreadable image is named when its chunk runs.
             if not problems:
                 self._adapt(samples)
 
-        return count_costs(predict, indices, self.task.backbone, self._setup_cost)
+        remembers = self._kind == "stream"
+        return count_costs(predict, batches, self.task.backbone, self._setup_cost, remembers)
 
     def cached_bytes_per_sample(self) -> int:
         """Return the bytes that the features of one sample take in the feature cache."""
@@ -270,6 +289,9 @@ class MethodWorker:
         confidence, prediction = logits.softmax(dim=1).max(dim=1)
         steps = [one.step_logits for one in ordered if one.step_logits is not None]
         unadapted = [one.unadapted_logits for one in ordered if one.unadapted_logits is not None]
+        order = [index for batch in chunk.batches for index in batch]
+        places = dict(zip(order, range(chunk.position, chunk.position + len(order)), strict=True))
+        in_stream = chunk.stream is not None
         records = Records(
             sample_id=[self.dataset.sample_id(index) for index in chunk.indices],
             group=[entry.group for entry in entries],
@@ -283,5 +305,9 @@ class MethodWorker:
             logits=logits.numpy(),
             seconds=seconds,
             image_digest=[digests[index] for index in chunk.indices],
+            stream=[chunk.stream] * len(entries) if in_stream else None,
+            position=np.array([places[index] for index in chunk.indices], np.int32)
+            if in_stream
+            else None,
         )
         return records.read_only()

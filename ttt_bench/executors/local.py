@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
 
-from ttt_bench.api.executor import Chunk, ChunkResult, Executor, Worker
+from ttt_bench.api.executor import Chunk, ChunkResult, Executor, Worker, chains
 from ttt_bench.executors.processes import ProcessPool
 
 
@@ -20,5 +20,5 @@ class LocalExecutor(Executor):
                 for chunk in chunks:
                     yield chunk, worker.run(chunk)
         else:
-            with ProcessPool(worker.spec, min(self.workers, len(chunks))) as pool:
+            with ProcessPool(worker.spec, min(self.workers, len(chains(chunks)))) as pool:
                 yield from pool.run_chunks(chunks)

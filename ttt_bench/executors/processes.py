@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ttt_bench.api.errors import UserError
-from ttt_bench.api.executor import Chunk, ChunkResult, Worker, WorkerSpec
+from ttt_bench.api.executor import Chain, Chunk, ChunkResult, Worker, WorkerSpec, chains
 from ttt_bench.toolkit.interrupt import check_interrupted
 from ttt_bench.toolkit.parent import end_with_parent
 
@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 
 class ProcessPool:
-    """A pool of worker processes; a dead one is replaced and its chunk run again."""
+    """A pool of worker processes; a dead one is replaced and its chain goes on."""
 
     def __init__(self, spec: WorkerSpec, number: int) -> None:
         self.specs = [_on_own_device(spec, slot) for slot in range(number)]
@@ -46,7 +46,7 @@ class ProcessPool:
         Raises:
             UserError: a worker raised one, or one chunk has killed several workers.
         """
-        waiting, running = deque(chunks), dict[Connection, Chunk]()
+        waiting, running = deque(chains(chunks)), dict[Connection, Chain]()
         deaths: Counter[int] = Counter()
         for slot in range(len(self.specs)):
             self._start(slot)
@@ -54,19 +54,30 @@ class ProcessPool:
             for connection in self._processes:
                 if waiting and connection not in running:
                     running[connection] = waiting.popleft()
-                    _send(connection, running[connection])
+                    _send(connection, running[connection].next())
             check_interrupted()
             for connection in wait(list(running), LOOK_SECONDS):
                 assert isinstance(connection, Connection)
-                chunk = running.pop(connection)
+                chain = running[connection]
+                chunk = chain.next()
+                assert chunk is not None
                 try:
-                    records = _answer(connection)
+                    result = _answer(connection)
                 except EOFError:
+                    del running[connection]
                     deaths[chunk.number] += 1
                     self._replace(connection, chunk, deaths[chunk.number])
-                    waiting.appendleft(chunk)
+                    chain.restart()
+                    waiting.appendleft(chain)
+                    continue
+                chain.finish(result)
+                following = chain.next()
+                if following is None:
+                    del running[connection]
                 else:
-                    yield chunk, records
+                    # The worker computes on while this chunk is saved.
+                    _send(connection, following)
+                yield chunk, result
         for connection in self._processes:
             _send(connection, None)
             # One that died after its last chunk has nothing more to say.

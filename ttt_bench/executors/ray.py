@@ -2,13 +2,23 @@
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from typing_extensions import override
 
 from ttt_bench.api.errors import UserError, first_line
-from ttt_bench.api.executor import Chunk, ChunkResult, Executor, Worker, WorkerSpec
+from ttt_bench.api.executor import (
+    Chain,
+    Chunk,
+    ChunkResult,
+    Executor,
+    LostStateError,
+    Worker,
+    WorkerSpec,
+    chains,
+)
 
 # How often Ray starts a lost worker again and repeats its chunk.
 RESTARTS = 3
@@ -30,7 +40,8 @@ class RayExecutor(Executor):
         try:
             available = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
             room = available if gpus else available // cores
-            number = min(self.workers or max(room, 1), len(chunks))
+            parts = chains(chunks)
+            number = min(self.workers or max(room, 1), len(parts))
             if number > available:
                 raise UserError(
                     f"--workers {number} is more than the cluster's {available} "
@@ -44,11 +55,7 @@ class RayExecutor(Executor):
                 max_task_retries=RESTARTS,
             )(RemoteWorker)
             actors = [actor.remote(spec) for _ in range(number)]
-            pool = ray.util.ActorPool(actors)
-            by_number = {chunk.number: chunk for chunk in chunks}
-            # ActorPool hands out one chunk at a time to each actor, the next as one is done.
-            for done, records in pool.map_unordered(lambda a, chunk: a.run.remote(chunk), chunks):
-                yield by_number[done], records
+            yield from _run_chains(ray, actors, parts)
             ray.get([actor.verify_backbone.remote() for actor in actors])
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -62,6 +69,39 @@ class RayExecutor(Executor):
         finally:
             if started:
                 ray.shutdown()
+
+
+def _run_chains(
+    ray: Any, actors: Sequence[Any], parts: Sequence[Chain]
+) -> Iterator[tuple[Chunk, ChunkResult]]:
+    """Run each chain on one actor, one chunk at a time, and yield what is finished."""
+    waiting, idle = deque(parts), list(actors)
+    running: dict[Any, tuple[Any, Chain]] = {}
+    while waiting or running:
+        while waiting and idle:
+            actor, chain = idle.pop(), waiting.popleft()
+            running[actor.run.remote(chain.next())] = actor, chain
+        (reference,), _ = ray.wait(list(running), num_returns=1)
+        actor, chain = running.pop(reference)
+        chunk = chain.next()
+        assert chunk is not None
+        try:
+            result = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, LostStateError):
+                raise
+            # Ray has started the actor again, and repeats the chunk without those before it.
+            chain.restart()
+            result = None
+        if result is not None:
+            chain.finish(result)
+        following = chain.next()
+        if following is None:
+            idle.append(actor)
+        else:
+            running[actor.run.remote(following)] = actor, chain
+        if result is not None:
+            yield chunk, result
 
 
 class RemoteWorker:
@@ -78,9 +118,9 @@ class RemoteWorker:
             self._worker = self.spec.build()
         return self._worker
 
-    def run(self, chunk: Chunk) -> tuple[int, ChunkResult]:
-        """Compute a chunk and return its number and its result."""
-        return chunk.number, self.worker.run(chunk)
+    def run(self, chunk: Chunk) -> ChunkResult:
+        """Compute a chunk."""
+        return self.worker.run(chunk)
 
     def verify_backbone(self) -> None:
         """Check that the backbone is as it was."""
@@ -96,7 +136,6 @@ def _with_room(spec: WorkerSpec, number: int, ray: Any) -> WorkerSpec:
 def _import_ray() -> Any:
     try:
         import ray
-        import ray.util
     except ImportError as error:
         raise UserError(
             "--executor ray needs Ray: pip install 'ttt-bench[ray]', or leave --executor out"

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
 from ttt_bench.api.precision import Precision
+from ttt_bench.runs.streams import StreamName
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,30 @@ class RunConfig:
         Option(default="all"),
     ] = None
     seed: Annotated[int, Ge(0), Doc("Seed of every random draw.")] = 0
+    stream: Annotated[
+        StreamName,
+        Doc(
+            "Order of the samples for methods that adapt along a stream or to batches. grouped: "
+            "each group anew; continual: the groups one after another; gradual: the severities of "
+            "each corruption up and down; mixed: all groups shuffled."
+        ),
+    ] = "grouped"
+    correlation: Annotated[
+        float | None,
+        Gt(0),
+        Doc(
+            "Dirichlet concentration of the order of the labels in a stream; small numbers give "
+            "long runs of one class."
+        ),
+        Option(metavar="D", default="an even order"),
+    ] = None
+    revisit: Annotated[
+        bool,
+        Doc(
+            "Let the first group come again at the end of a continual or gradual stream, to see "
+            "what is left of its accuracy."
+        ),
+    ] = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Doc("Device to compute on.")] = "auto"
     batch_size: Annotated[

@@ -34,6 +34,7 @@ from ttt_bench.runs.card import Card, digest, protocol_part
 from ttt_bench.runs.code import HARNESS, code_files, combined
 from ttt_bench.runs.folder import COST_FILE, DEFAULT_OUTPUT, RunFolder
 from ttt_bench.runs.plan import Plan, make_plan
+from ttt_bench.runs.streams import STREAMS, StreamSetting
 
 # Of a folder, in bytes; file systems allow 255.
 LONGEST_NAME = 200
@@ -73,6 +74,9 @@ def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
     # A card may come from anywhere.
     if config.precision not in get_args(Precision):
         raise unknown("precision", str(config.precision), get_args(Precision))
+    if config.stream not in STREAMS:
+        raise unknown("stream", str(config.stream), STREAMS)
+    _setting(config).validate()
     plugins.executors.find(config.executor)
     classifies = backbone_type(backbone, config.weights).build_classifier
     if spec.load().uses_backbone_classifier and classifies is Backbone.build_classifier:
@@ -159,7 +163,8 @@ def open_run(
     plugins = registry()
     spec, name, values = validate(config)
     dataset = _load(config.dataset, lambda: load_dataset(config.dataset, config.data_root))
-    plan = make_plan(dataset, config.limit, spec.kind, config.seed, values.get("batch_size"), skip)
+    size = values.get("batch_size")
+    plan = make_plan(dataset, config.limit, spec.kind, config.seed, size, skip, _setting(config))
     if not plan.chunks:
         raise LoadingError(f"{config.dataset}: no image of it can be read; repair the dataset")
     worker_spec = MethodWorkerSpec(
@@ -207,12 +212,13 @@ def open_run(
             "labelled_data": spec.labelled_data or None,
             "known_failures": dict(spec.known_failures),
             "chunks": len(plan.chunks),
+            **({} if spec.kind == "sample" else {"stream": _stream_card(config, plan, size)}),
         },
     )
     folder = RunFolder(_folder_path(config, card))
     continues = continuation(folder, card, code, config)
     saved = _sound_chunks(folder, card, plan, dataset) if continues.chunks_count else frozenset()
-    missing = [chunk for chunk in plan.chunks if chunk.number not in saved]
+    missing = [chunk for chunk in plan.all_chunks if chunk.number not in saved]
     continues.require_same_engine(folder, bool(missing and saved))
     counted = continues.chunks_count and has_costs(folder, card)
     worker = None if counted and not missing else MethodWorker(worker_spec, dataset, backbone)
@@ -223,7 +229,7 @@ def open_run(
         backbone=name,
         card=card.as_json(),
         n=n,
-        finished=n - sum(len(chunk.indices) for chunk in missing),
+        finished=sum(len(chunk.indices) for chunk in plan.chunks if chunk.number in saved),
         chunks=len(plan.chunks),
         path=str(folder.path),
     )
@@ -247,6 +253,22 @@ def _load(name: str, load: Any) -> Any:
         raise LoadingError(str(error)) from error
     except Exception as error:
         raise LoadingError(f"{name}: cannot be loaded ({described(error)})") from error
+
+
+def _setting(config: RunConfig) -> StreamSetting:
+    return StreamSetting(config.stream, config.correlation, config.revisit)
+
+
+def _stream_card(config: RunConfig, plan: Plan, batch_size: int | None) -> dict[str, Any]:
+    """Return what the card records of the streams of a method of kind `batch` or `stream`."""
+    return {
+        "name": config.stream,
+        "correlation": config.correlation,
+        "batch_size": batch_size,
+        "order": plan.order,
+        "revisited": sum(len(chunk.indices) for chunk in plan.revisited),
+        "revisited_chunks": len(plan.revisited),
+    }
 
 
 def _view_sets(
@@ -274,7 +296,7 @@ def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:
 def _sound_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> frozenset[int]:
     """Return the numbers of the chunks whose file is sound; a damaged one is done again."""
     sound: set[int] = set()
-    for chunk in plan.chunks:
+    for chunk in plan.all_chunks:
         if not folder.chunk_path(chunk.number).exists():
             continue
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ttt_bench.api.errors import MethodError, UserError
 from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
+from ttt_bench.engine.probe import PROBED_BATCHES
 from ttt_bench.engine.process_state import restored
 from ttt_bench.engine.worker import MethodWorker
 from ttt_bench.metrics.summary import summarize
@@ -25,6 +26,7 @@ from ttt_bench.runner.opening import (
     open_run,
     validate,
 )
+from ttt_bench.runner.resuming import chunks_to_run, save_chunk
 from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.folder import COST_FILE, SUMMARY_FILE, UNREADABLE_FILE
@@ -156,21 +158,27 @@ def execute(opened: OpenRun) -> dict[str, Any]:
         plugins.call("ttt_bench_run_started", run=run)
         if worker is not None:
             if not has_costs(folder, opened.card):
-                folder.write_json(COST_FILE, worker.count_costs(opened.plan.indices), key)
+                probed = opened.plan.full_batches(PROBED_BATCHES)
+                folder.write_json(COST_FILE, worker.count_costs(probed), key)
             unreadable: list[tuple[int, str]] = []
-            with _executing(opened, worker, missing) as results:
+            wanted = chunks_to_run(opened.plan, {one.number for one in missing}, folder, key)
+            with _executing(opened, worker, wanted) as results:
                 for chunk, result in results:
                     check_interrupted()
                     if isinstance(result, UnreadableImages):
                         unreadable += result.problems
                         continue
-                    folder.write_chunk(chunk.number, result, key)
-                    plugins.call("ttt_bench_chunk_finished", run=run, records=result)
+                    records = save_chunk(opened.plan, chunk, result, folder, key)
+                    if records is not None and chunk.number < run.chunks:
+                        plugins.call("ttt_bench_chunk_finished", run=run, records=records)
             worker.verify_backbone()
             if unreadable:
-                texts = {"files": [text for _, text in sorted(unreadable)]}
+                # A stream that went on elsewhere may have met the same images twice.
+                unreadable = sorted({*unreadable})
+                texts = {"files": [text for _, text in unreadable]}
                 folder.write_json(UNREADABLE_FILE, texts, key)
-                raise UnreadableImagesError(sorted(unreadable))
+                raise UnreadableImagesError(unreadable)
+    folder.states.drop(folder.states.numbers())
     summary, _ = summarize(opened.card, folder.parts(opened.card), folder.read_json(COST_FILE, key))
     folder.write_json(SUMMARY_FILE, summary, key)
     plugins.call("ttt_bench_run_finished", run=run, summary=summary)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ttt_bench.api.errors import UserError, described
-from ttt_bench.api.executor import Chunk, UnreadableImages
+from ttt_bench.api.executor import Chunk, UnreadableImages, without_state
 from ttt_bench.api.records import Records
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.features.cache import image_name
@@ -102,8 +102,9 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
 
     Args:
         files: the run.
-        samples: how many to draw; a method of another kind than `sample` runs the whole batches or
-            streams that they are in.
+        samples: how many to draw. Of a method of kind `batch` the whole batches that they are in
+            are run again. Of one of kind `stream` they are drawn from one stream, which is run
+            again from its start to the last of them.
         subject: what the user says of this machine.
 
     Raises:
@@ -117,7 +118,7 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
     records = joined(read)
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(f"{files.path}: its records are not of the samples that its card names")
-    rows = sorted(random.SystemRandom().sample(range(len(records)), min(samples, len(records))))
+    rows = _drawn_rows(records, samples)
     drawn = chosen_rows(parts, [len(part) for part in read], rows)
     # Plugins print to standard error, as in a run.
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
@@ -136,12 +137,35 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
         deviations += _image_differences(drawn, opened, indices)
         for line in deviations:
             print(f"{files.path}: {line}", file=sys.stderr, flush=True)
+        if opened.card.method["kind"] == "stream":
+            last = max(_position(records, row) for row in rows) + 1
+            print(
+                f"{files.path}: predictions depend on the samples before, so the stream "
+                f"{(records.stream or ['all'])[rows[0]]} is run again from its start, at least "
+                f"{last} samples",
+                file=sys.stderr,
+                flush=True,
+            )
         here = _run_again(opened, indices)
     checks = tuple(
         check_sample(drawn.in_order_of([name]), here.in_order_of([name]), not environment)
         for name in drawn.sample_id
     )
     return Verification(str(files.path), card.key, tuple(deviations), checks)
+
+
+def _drawn_rows(records: Records, samples: int) -> list[int]:
+    """Return rows drawn from all records, or from those of one drawn stream."""
+    draw, rows = random.SystemRandom(), list(range(len(records)))
+    if records.stream is not None:
+        # A long stream is drawn more often.
+        stream = records.stream[draw.choice(rows)]
+        rows = [row for row in rows if records.stream[row] == stream]
+    return sorted(draw.sample(rows, min(samples, len(rows))))
+
+
+def _position(records: Records, row: int) -> int:
+    return 0 if records.position is None else int(records.position[row])
 
 
 def _open(
@@ -168,6 +192,7 @@ def _open(
         limit=limit,
         seed=seed,
         settings=method["config"],
+        **_stream_options(method.get("stream")),
         device=subject.device,
         precision=method["precision"],
         # Features that were kept may be what is wrong.
@@ -198,6 +223,17 @@ def _open(
         return open_run(config, {}, skip)
     except UserError as error:
         raise UserError(f"{files.path}: cannot be run again here: {error}") from error
+
+
+def _stream_options(stream: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options of a run that the card of an online method records."""
+    if stream is None:
+        return {}
+    return {
+        "stream": stream["name"],
+        "correlation": stream["correlation"],
+        "revisit": stream["revisited"] > 0,
+    }
 
 
 def _card_differences(manifest: Mapping[str, Any], card: Card, opened: OpenRun) -> Iterator[str]:
@@ -259,23 +295,26 @@ def _run_again(opened: OpenRun, indices: Sequence[int]) -> Records:
         result = opened.worker.run(chunk)
         if isinstance(result, UnreadableImages):
             raise UserError("; ".join(text for _, text in result.problems))
-        results.append(result)
+        results.append(without_state(result))
     opened.worker.verify_backbone()
     return joined(results)
 
 
 def _chunks(opened: OpenRun, indices: frozenset[int]) -> Iterator[Chunk]:
-    """Yield what has to run for these entries: themselves, whole batches, or whole streams."""
+    """Yield what has to run for these entries: themselves, whole batches, or what led to them."""
     kind = opened.card.method["kind"]
     if kind == "sample":
         yield Chunk(0, tuple(sorted(indices)))
         return
-    for chunk in opened.plan.chunks:
-        if indices.isdisjoint(chunk.indices):
-            continue
-        if kind == "stream":
-            yield chunk
-            continue
+    chosen = [chunk for chunk in opened.plan.chunks if not indices.isdisjoint(chunk.indices)]
+    if kind == "stream":
+        starts = opened.plan.chain_starts
+        # From a new start to the last of them in each stream.
+        ends = {starts[chunk.number]: chunk.number for chunk in chosen}
+        for start, end in ends.items():
+            yield from opened.plan.chunks[start : end + 1]
+        return
+    for chunk in chosen:
         batches = tuple(batch for batch in chunk.batches if not indices.isdisjoint(batch))
         inside = tuple(sorted(index for batch in batches for index in batch))
         yield Chunk(chunk.number, inside, batches)

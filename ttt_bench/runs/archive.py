@@ -42,7 +42,10 @@ SEAL = b"seal"
 PART_SAMPLES = 8192
 
 # Columns whose values come again and again.
-REPEATED = ("group", "label", "prediction", "unadapted_prediction", "step_predictions.list.element")
+REPEATED = (
+    "group", "stream", "label", "prediction", "unadapted_prediction",
+    "step_predictions.list.element",
+)  # fmt: skip
 # The date of every file in an export, so that the same runs give the same bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -21,6 +21,8 @@ COLUMNS = [
     ("unadapted_prediction", pa.int32()),
     ("step_predictions", pa.list_(pa.int32())),
 ]
+# Columns of methods whose samples come in streams.
+STREAM_COLUMNS = [("stream", pa.string()), ("position", pa.int32())]
 LOGITS = "logits"
 # Bytes of a logit, a little-endian float32.
 WIDTH = 4
@@ -49,7 +51,11 @@ def to_table(records: Records, metadata: Mapping[str, str] | None = None) -> pa.
         "step_predictions": missing if steps is None else _lists(steps, pa.int32()),
         LOGITS: pa.nulls(len(records)) if records.logits is None else _rows(records.logits),
     }
-    schema = pa.schema([*COLUMNS, (LOGITS, columns[LOGITS].type)])
+    fields = [*COLUMNS, (LOGITS, columns[LOGITS].type)]
+    if records.position is not None:
+        columns |= {"stream": records.stream, "position": records.position}
+        fields += STREAM_COLUMNS
+    schema = pa.schema(fields)
     return pa.table(
         columns, schema.with_metadata({"seconds": repr(records.seconds), **(metadata or {})})
     )
@@ -66,10 +72,12 @@ def from_table(table: pa.Table) -> Records:
         name: _one_array(column)
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
-    wrong = next((name for name, type_ in COLUMNS if arrays[name].type != type_), None)
+    in_streams = dict(STREAM_COLUMNS) if "position" in arrays else {}
+    expected = {**dict(COLUMNS), **in_streams}
+    wrong = next((name for name, type_ in expected.items() if arrays[name].type != type_), None)
     if wrong is not None:
         raise ValueError(f"its column {wrong} has another type")
-    if any(arrays[name].null_count for name in REQUIRED):
+    if any(arrays[name].null_count for name in (*REQUIRED, *in_streams)):
         raise ValueError("values are missing")
     steps, unadapted = arrays["step_predictions"], arrays["unadapted_prediction"]
     records = Records(
@@ -83,6 +91,8 @@ def from_table(table: pa.Table) -> Records:
         step_predictions=None if steps.null_count else _matrix(steps),
         logits=None if arrays[LOGITS].null_count else _logits(arrays[LOGITS]),
         seconds=float(table.schema.metadata[b"seconds"]),
+        stream=_repeated(arrays["stream"]) if in_streams else None,
+        position=_values(arrays["position"]) if in_streams else None,
     )
     return records.read_only()
 
@@ -117,13 +127,13 @@ def opened_table(content: bytes, largest: int) -> pq.ParquetFile:
 def joined(parts: Sequence[Records]) -> Records:
     """Join the records of chunks, one after another.
 
-    Fields that some parts lack (steps, unadapted predictions, logits) are left out.
+    Fields that some parts lack (steps, unadapted predictions, logits, streams) are left out.
     """
     first = parts[0]
     if len(parts) == 1:
         return first
     optional = {}
-    for name in ("unadapted_prediction", "step_predictions", "logits"):
+    for name in ("unadapted_prediction", "step_predictions", "logits", "position"):
         values = [getattr(part, name) for part in parts]
         optional[name] = None if any(v is None for v in values) else np.concatenate(values)
     return replace(
@@ -135,6 +145,9 @@ def joined(parts: Sequence[Records]) -> Records:
         prediction=np.concatenate([part.prediction for part in parts]),
         confidence=np.concatenate([part.confidence for part in parts]),
         seconds=math.fsum(part.seconds for part in parts),
+        stream=None
+        if optional["position"] is None
+        else [name for part in parts for name in part.stream or ()],
         **optional,
     ).read_only()
 

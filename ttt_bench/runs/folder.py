@@ -18,6 +18,7 @@ from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
 from ttt_bench.runs.card import Card, card_of, read_card
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.runs.parts import Part
+from ttt_bench.runs.states import StateFiles
 from ttt_bench.toolkit.atomic import atomic_write
 
 DEFAULT_OUTPUT = Path("ttt-bench-runs")
@@ -42,6 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.states = StateFiles(path / "states")
 
     def chunk_path(self, number: int) -> Path:
         """Return the file of chunk `number`."""

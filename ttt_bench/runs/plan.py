@@ -1,13 +1,15 @@
 """Plan: which samples form which chunk, and for some methods which form a batch."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 from ttt_bench.api.dataset import Dataset, spread_sample
 from ttt_bench.api.executor import Chunk
-from ttt_bench.api.sample import SampleRNG
 from ttt_bench.api.specs import Kind
+from ttt_bench.runs.streams import Stream, StreamSetting, make_streams, order_digest
 
 CHUNK_SIZE = 32
 # Each file takes a millisecond to read: a run of more chunks than this has chunks of up to 128.
@@ -15,18 +17,49 @@ MANY_CHUNKS = 512
 LARGER_CHUNK = 128
 # A folder of more files than this is slow to list on the file systems of clusters.
 MOST_CHUNKS = 2048
+GROUPED = StreamSetting()
+
+Batches = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All chunks of a run."""
+    """All chunks of a run.
+
+    Attributes:
+        chunks: the chunks whose records are scored.
+        revisited: the chunks of samples that come again at the end of a stream.
+        order: a digest of the order of all batches, "" where the plan fixes none.
+    """
 
     chunks: tuple[Chunk, ...]
+    revisited: tuple[Chunk, ...] = ()
+    order: str = ""
 
     @property
     def indices(self) -> list[int]:
         """Every entry, in the dataset's order."""
         return sorted(index for chunk in self.chunks for index in chunk.indices)
+
+    @property
+    def all_chunks(self) -> tuple[Chunk, ...]:
+        """Every chunk; the number of each is its place here."""
+        return self.chunks + self.revisited
+
+    def full_batches(self, number: int) -> list[tuple[int, ...]]:
+        """Return the first few of the largest batches, or single samples where none are fixed."""
+        batches = [batch for chunk in self.chunks for batch in chunk.batches]
+        batches = batches or [(index,) for index in self.indices[:number]]
+        largest = max(map(len, batches))
+        return [batch for batch in batches if len(batch) == largest][:number]
+
+    @cached_property
+    def chain_starts(self) -> list[int]:
+        """For every chunk the number of the one that its chain begins with."""
+        starts: list[int] = []
+        for chunk in self.all_chunks:
+            starts.append(chunk.number if chunk.follows is None else starts[chunk.follows])
+        return starts
 
 
 def chunk_size(samples: int) -> int:
@@ -45,13 +78,13 @@ def make_plan(
     seed: int = 0,
     batch_size: int | None = None,
     skip: frozenset[int] = frozenset(),
+    setting: StreamSetting = GROUPED,
 ) -> Plan:
     """Make the plan for `limit` samples of a dataset, or for all of them.
 
-    For the kind `sample` chunks are cut from the dataset's order. For the others each group (a
-    corruption, a domain) is put into an order drawn from the seed and cut into batches. Chunks of
-    the kind `batch` are whole batches; a chunk of the kind `stream` is a whole group, so that a
-    stream is never split over workers and an interrupted one begins again.
+    For the kind `sample` chunks are cut from the dataset's order. For the others the samples are
+    put in streams and cut into batches, and a chunk is a few whole batches of one stream. For the
+    kind `stream` each chunk follows the one before it in its stream.
 
     Args:
         dataset: the dataset.
@@ -60,6 +93,10 @@ def make_plan(
         seed: the run's seed.
         batch_size: samples in a batch, for the kinds `batch` and `stream`.
         skip: entries to leave out; the other chunks of kind `sample` stay as they are.
+        setting: the streams, for the kinds `batch` and `stream`.
+
+    Raises:
+        UserError: the dataset lacks what the streams need.
     """
     indices = spread_sample(dataset.entries, limit)
     size = chunk_size(len(indices))
@@ -68,26 +105,54 @@ def make_plan(
         parts = [tuple(index for index in part if index not in skip) for part in cut]
         return Plan(tuple(Chunk(i, part) for i, part in enumerate(filter(None, parts))))
     assert batch_size is not None
-    groups: dict[str | None, list[int]] = {}
-    for index in (index for index in indices if index not in skip):
-        groups.setdefault(dataset.entries[index].group, []).append(index)
-    chunks: list[Chunk] = []
-    for members in groups.values():
-        order = _drawn_order(dataset, members, seed)
-        batches = [tuple(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
-        whole = len(batches) if kind == "stream" else max(1, size // batch_size)
-        for at in range(0, len(batches), whole):
-            part = tuple(batches[at : at + whole])
-            # Records stand in the dataset's order, so that methods of any kind pair by position.
-            inside = sorted(index for batch in part for index in batch)
-            chunks.append(Chunk(len(chunks), tuple(inside), part))
-    return Plan(tuple(chunks))
-
-
-def _drawn_order(dataset: Dataset, indices: Sequence[int], seed: int) -> list[int]:
-    """Shuffle entries by draws of their own, so that the order of the others plays no part."""
-    draws = {
-        index: SampleRNG(seed, dataset.sample_id(index)).numpy("place in its stream").random()
-        for index in indices
+    if kind == "batch":
+        # Batches that are forgotten are predicted alike when they come again.
+        setting = replace(setting, revisit=False)
+    streams = make_streams(dataset, [i for i in indices if i not in skip], setting, seed)
+    first = {stream.name: _batches(stream, batch_size) for stream in streams}
+    again = {
+        stream.name: [] if stream.revisited is None else stream.revisited.batches(batch_size)
+        for stream in streams
     }
-    return sorted(indices, key=draws.__getitem__)
+    chunks = [chunk for name, batches in first.items() for chunk in _cut(name, batches, size)]
+    revisited = [
+        replace(chunk, position=chunk.position + sum(map(len, first[name])))
+        for name, batches in again.items()
+        for chunk in _cut(name, batches, size)
+    ]
+    numbered = [replace(chunk, number=number) for number, chunk in enumerate(chunks + revisited)]
+    if kind == "stream":
+        numbered = _chained(numbered)
+    order = order_digest(dataset, [first[name] + again[name] for name in first])
+    return Plan(tuple(numbered[: len(chunks)]), tuple(numbered[len(chunks) :]), order)
+
+
+def _batches(stream: Stream, size: int) -> Batches:
+    return [batch for segment in stream.segments for batch in segment.batches(size)]
+
+
+def _cut(stream: str, batches: Batches, size: int) -> Iterator[Chunk]:
+    """Yield chunks of whole batches, each of at most `size` samples or of one batch."""
+    position, part = 0, list[tuple[int, ...]]()
+    for batch, following in pairwise([*batches, None]):
+        assert batch is not None
+        part.append(batch)
+        samples = sum(map(len, part))
+        if following is None or samples + len(following) > size:
+            # Records stand in the dataset's order, so that methods of any kind pair by position.
+            inside = tuple(sorted(index for one in part for index in one))
+            yield Chunk(0, inside, tuple(part), stream, position)
+            position, part = position + samples, []
+
+
+def _chained(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Let each chunk follow the one before it in its stream."""
+    last: dict[str | None, int] = {}
+    chained: list[Chunk] = []
+    for chunk in chunks:
+        before = last.get(chunk.stream)
+        if before is not None:
+            chained[before] = replace(chained[before], followed=True)
+        chained.append(replace(chunk, follows=before))
+        last[chunk.stream] = chunk.number
+    return chained
