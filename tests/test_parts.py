@@ -256,7 +256,7 @@ def write_long_run(path: Path, n: int, size: int) -> Records:
 
 @pytest.mark.parametrize("logits", [True, False])
 def test_an_export_in_parts_is_read_as_the_run(ttt, tmp_path: Path, monkeypatch, logits: bool):
-    monkeypatch.setattr("ttt_bench.runs.archive.PART_SAMPLES", 20)
+    monkeypatch.setattr("ttt_bench.runs.export.PART_SAMPLES", 20)
     whole = write_long_run(tmp_path / "run", 90, 7)
     words = ("export", "run", "-o", "run.zip", *(["--logits"] if logits else []))
     assert ttt(*words)[0] == 0

@@ -211,6 +211,30 @@ FAULTS = [
         kind="stream",
     ),
     fault(
+        "streams.CountsInAFunction",
+        "check_state_saved",
+        finds="samples 3 and 1 from the state saved before samples 3 and 1: differs in logits",
+        kind="stream",
+    ),
+    fault(
+        "streams.SavesLessThanItsState",
+        "check_state_saved",
+        finds="from the state saved before samples 3 and 1: differs in logits by up to",
+        kind="stream",
+    ),
+    fault(
+        "streams.KeepsAnIterator",
+        "check_state_saved",
+        finds="after setup, KeepsAnIterator['places'] is an object of type itertools.count",
+        kind="stream",
+    ),
+    fault(
+        "streams.MakesItsNetworkInAdapt",
+        "check_state_saved",
+        finds="MakesItsNetworkInAdapt['net'] is not there after setup",
+        kind="stream",
+    ),
+    fault(
         "streams.CountsBatchesOnTheClass",
         "check_nothing_outside_setup",
         finds="CountsBatchesOnTheClass.batches was",

@@ -1,8 +1,11 @@
 """Faults of methods of the kinds batch and stream."""
 
+import itertools
+
 import torch
 
 from tests.planted.clean import BatchCentred, BoundedMemory, RunningCentre
+from ttt_bench import Prediction
 
 
 class LeavesItsSumOnTheTask(RunningCentre):
@@ -11,6 +14,57 @@ class LeavesItsSumOnTheTask(RunningCentre):
     def begin(self):
         super().begin()
         self.sum = vars(self.task).setdefault("_sum", self.sum)
+
+
+class CountsInAFunction(RunningCentre):
+    """Keeps its count in a function, where it cannot be saved."""
+
+    def begin(self):
+        super().begin()
+        count = 0
+
+        def add(number):
+            nonlocal count
+            count += number
+            return count
+
+        self.add = add
+
+    def adapt(self, samples, rngs):
+        features = self.task.encode_image(samples)
+        self.sum += features.sum(dim=0)
+        mean = self.sum / self.add(len(features))
+        return [Prediction(self.task.logits(f - 0.5 * mean)) for f in features]
+
+
+class SavesLessThanItsState(RunningCentre):
+    """Leaves the count out of what it saves."""
+
+    def state(self):
+        return {"sum": self.sum}
+
+
+class KeepsAnIterator(RunningCentre):
+    """Keeps an iterator, which cannot be saved."""
+
+    def begin(self):
+        super().begin()
+        self.places = itertools.count()
+
+    def adapt(self, samples, rngs):
+        next(self.places)
+        return super().adapt(samples, rngs)
+
+
+class MakesItsNetworkInAdapt(RunningCentre):
+    """Makes a network at the first batch, so that a new adapter has none to put it back into."""
+
+    net = None
+
+    def adapt(self, samples, rngs):
+        if self.net is None:
+            self.net = torch.nn.BatchNorm1d(self.task.backbone.feature_dim, affine=False)
+        return super().adapt(samples, rngs)
 
 
 class CountsBatchesOnTheClass(RunningCentre):

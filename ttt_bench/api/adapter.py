@@ -88,8 +88,6 @@ class Adapter(ABC, Generic[ConfigT]):
         Args:
             state: what `state` returned.
         """
-        for name in vars(self).keys() - state.keys() - {*GIVEN}:
-            delattr(self, name)
         vars(self).update(state)
 
     def samples_kept(self) -> int:

@@ -25,7 +25,8 @@ def command(paths: tuple[Path, ...], output: Path, logits: bool) -> None:
     ttt-bench compare results.zip
     """
     from ttt_bench.compare.read import read_runs
-    from ttt_bench.runs.archive import SUFFIX, write_export
+    from ttt_bench.runs.archive import SUFFIX
+    from ttt_bench.runs.export import write_export
 
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: the name of an exported file ends with {SUFFIX}; change -o")

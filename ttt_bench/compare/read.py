@@ -160,7 +160,7 @@ def _read(files: RunFiles, warn: Callable[[str], object]) -> FinishedRun:
     parts = files.parts(card)
     cost = files.read_json("cost.json", card.key)
     require_shape(cost, COST, str(files.path / "cost.json"))
-    summary, records = summarize(card, parts, cost, warn)
+    summary, records = summarize(card, parts, cost, warn, files.revisited_parts(card))
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(
             f"{files.path}: its records are not of the samples that its card names; "

@@ -24,6 +24,12 @@ STEPS = {
     "step_top1": "top-1 after each step, percent",
     "changed": "predictions that the adaptation changed, helped and harmed, percent",
 }
+ONLINE = {
+    "first_tenth": "top-1 on the first tenth of each stream, percent; online methods only",
+    "last_tenth": "top-1 on the last tenth of each stream, percent; online methods only",
+    "revisited_top1": "top-1 on the first group when it comes again (--revisit), percent",
+    "revisited_change": "what that top-1 has changed by since the first visit, percentage points",
+}
 OVERVIEW = {"top1": "top-1 %", "top5": "top-5 %", "oracle_top1": "oracle top-1 %"}
 PER_SAMPLE = ("top5", "nll", "brier")
 # The tables by corruption or domain show the first four, a figure the last one.
@@ -32,8 +38,13 @@ ELSEWHERE = ("groups", "corruptions", "mean_corruption", "mce", "step_top1")
 
 @hookimpl
 def ttt_bench_metrics() -> list[MetricSpec]:
-    """Return the metrics of accuracy, of calibration and of the step trajectory."""
-    modules = {"accuracy": ACCURACY, "calibration": CALIBRATION, "steps": STEPS}
+    """Return the metrics of accuracy, of calibration, of the step trajectory and of streams."""
+    modules = {
+        "accuracy": ACCURACY,
+        "calibration": CALIBRATION,
+        "steps": STEPS,
+        "streams": ONLINE,
+    }
     return [
         MetricSpec(
             name=name,

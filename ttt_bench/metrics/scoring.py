@@ -12,7 +12,14 @@ from ttt_bench.api.specs import MetricSpec
 from ttt_bench.metrics.values import MetricError, guarded, mean_of, score, score_samples
 from ttt_bench.registry import registry
 from ttt_bench.runs.arrow import joined
-from ttt_bench.runs.parts import Part, all_logits, over_parts, regrouped, without_logits
+from ttt_bench.runs.parts import (
+    Part,
+    all_logits,
+    over_parts,
+    read_without_logits,
+    regrouped,
+    without_logits,
+)
 
 # Logits that are scored together, of several small chunks or a piece of a large one: 8 MB of
 # probabilities.
@@ -36,7 +43,7 @@ class Scores:
     failed: dict[str, MetricError]
 
 
-def score_parts(parts: Sequence[Part], classes: int) -> Scores:
+def score_parts(parts: Sequence[Part], classes: int, revisited: Sequence[Part] = ()) -> Scores:
     """Read the records of a run and compute every metric.
 
     Each thread has the logits of a few chunks in memory, until the metrics that are `per_sample`
@@ -46,6 +53,7 @@ def score_parts(parts: Sequence[Part], classes: int) -> Scores:
     Args:
         parts: the parts of the records.
         classes: how many classes there are, as the card says.
+        revisited: the parts of what came again at the end of a stream, see `Records.revisited`.
 
     Raises:
         UserError: a part is missing or damaged.
@@ -55,7 +63,12 @@ def score_parts(parts: Sequence[Part], classes: int) -> Scores:
     records, samples = _score_all(parts, per_sample, classes)
     stored = records.classes is not None
     records = replace(records, classes=records.classes or classes)
-    whole = replace(guarded(records), load_logits=_reading(parts, records) if stored else None)
+    again = joined(read_without_logits(revisited)) if revisited else None
+    whole = replace(
+        guarded(records),
+        load_logits=_reading(parts, records) if stored else None,
+        revisited=None if again is None else guarded(again),
+    )
     values: dict[str, Any] = {}
     failed: dict[str, MetricError] = {}
     for name, spec in metrics.items():

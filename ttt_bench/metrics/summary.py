@@ -7,6 +7,7 @@ from typing import Any
 from ttt_bench.api.records import Records
 from ttt_bench.api.text import plain
 from ttt_bench.metrics.scoring import score_parts
+from ttt_bench.metrics.streams import collapsed_streams
 from ttt_bench.registry import registry
 from ttt_bench.runs.card import Card
 from ttt_bench.runs.parts import Part
@@ -22,6 +23,7 @@ def summarize(
     parts: Sequence[Part],
     counted: Mapping[str, Any],
     warn: Callable[[str], object] = print_warning,
+    revisited: Sequence[Part] = (),
 ) -> tuple[dict[str, Any], Records]:
     """Return metrics and cost of a finished run, as `run --format json` prints them.
 
@@ -32,6 +34,7 @@ def summarize(
         parts: its records in parts, as `RunFolder.parts` gives them.
         counted: its costs, as `cost.json` holds them.
         warn: is told, in one line, of each metric that is left out.
+        revisited: the parts of what came again at the end of a stream.
 
     Returns:
         The summary, and the records without their logits.
@@ -39,7 +42,7 @@ def summarize(
     Raises:
         UserError: a part is missing or damaged.
     """
-    scores = score_parts(parts, len(card.protocol["class_names"]))
+    scores = score_parts(parts, len(card.protocol["class_names"]), revisited)
     records = scores.records
     for name, error in scores.failed.items():
         plugin = registry().metrics.find(name).plugin.name
@@ -62,8 +65,22 @@ def summarize(
         },
         "kind": kind,
         "batch_size": None if kind == "sample" else config.get("batch_size"),
+        **_stream_facts(card, records),
         "labelled_data": card.method["labelled_data"],
         "known_failures": card.method["known_failures"],
         "fingerprint": card.fingerprint,
     }
     return summary, records
+
+
+def _stream_facts(card: Card, records: Records) -> dict[str, Any]:
+    """Return what a summary says of the streams of an online method, nothing for other methods."""
+    stream = card.method.get("stream")
+    if stream is None:
+        return {}
+    return {
+        "stream": stream["name"],
+        "correlation": stream["correlation"],
+        "revisited": stream["revisited"],
+        "collapsed": collapsed_streams(records),
+    }

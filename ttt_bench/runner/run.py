@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttt_bench.api.errors import MethodError, UserError
+from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, ChunkResult, UnreadableImages
 from ttt_bench.engine.probe import PROBED_BATCHES
 from ttt_bench.engine.process_state import restored
@@ -31,6 +32,8 @@ from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.folder import COST_FILE, SUMMARY_FILE, UNREADABLE_FILE
 from ttt_bench.toolkit.interrupt import check_interrupted
+
+SHOWN_STREAMS = 3
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,25 @@ def execute(opened: OpenRun) -> dict[str, Any]:
                 folder.write_json(UNREADABLE_FILE, texts, key)
                 raise UnreadableImagesError(unreadable)
     folder.states.drop(folder.states.numbers())
-    summary, _ = summarize(opened.card, folder.parts(opened.card), folder.read_json(COST_FILE, key))
+    parts, again = folder.parts(opened.card), folder.revisited_parts(opened.card)
+    counted = folder.read_json(COST_FILE, key)
+    summary, _ = summarize(opened.card, parts, counted, revisited=again)
     folder.write_json(SUMMARY_FILE, summary, key)
+    if streams := summary.get("collapsed"):
+        _warn_of_collapse(run, streams)
     plugins.call("ttt_bench_run_finished", run=run, summary=summary)
     return {**summary, "path": str(folder.path)}
+
+
+def _warn_of_collapse(run: Run, streams: Sequence[str]) -> None:
+    """Say in one line that a method predicts one or two classes at the end of streams."""
+    named = ", ".join(streams[:SHOWN_STREAMS]) + (", ..." if len(streams) > SHOWN_STREAMS else "")
+    print(
+        f"{run.method} on {run.dataset}: it has collapsed: the predictions for the last tenth of "
+        f"{'these streams' if len(streams) > 1 else 'the stream'} fall into one or two classes: "
+        f"{named}",
+        file=sys.stderr,
+    )
 
 
 @contextmanager

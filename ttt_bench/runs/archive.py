@@ -1,17 +1,14 @@
 """Exported runs: finished runs in one zip file, which is read as their folders are."""
 
 import json
-import math
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,35 +16,24 @@ import pyarrow.parquet as pq
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.runs import export_zip
-from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
-from ttt_bench.runs.card import Card, card_of, read_card
-from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
+from ttt_bench.runs.arrow import from_table, joined, opened_table
+from ttt_bench.runs.card import Card, card_of, read_card, revisited_chunks
+from ttt_bench.runs.checksum import chunk_checksum, unsealed
 from ttt_bench.runs.export_zip import (
     ADVICE,
-    MOST_RUNS,
     RECORDS_FILE,
+    REVISITED_FILE,
     opened_export,
     read_member,
-    require_export,
 )
-from ttt_bench.runs.folder import COST_FILE, MANIFEST_FILE, SUMMARY_FILE, RunFolder
-from ttt_bench.runs.parts import Part, regrouped, without_logits
-from ttt_bench.toolkit.atomic import atomic_write
+from ttt_bench.runs.folder import MANIFEST_FILE, RunFolder
+from ttt_bench.runs.parts import Part
 
 SUFFIX = ".zip"
 # Between the file and the run in it, such as `results.zip!8f2c01d3aa`.
 SEPARATOR = "!"
-# The field of the records' file with the checksums of its parts, and the samples of a part.
+# The field of the records' file with the checksums of its parts.
 SEAL = b"seal"
-PART_SAMPLES = 8192
-
-# Columns whose values come again and again.
-REPEATED = (
-    "group", "stream", "label", "prediction", "unadapted_prediction",
-    "step_predictions.list.element",
-)  # fmt: skip
-# The date of every file in an export, so that the same runs give the same bytes.
-DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -113,10 +99,26 @@ class ExportedRun:
         Raises:
             UserError: they are damaged, were edited, or belong to another run.
         """
-        content = self._content(RECORDS_FILE)
-        with self._records_refused():
+        return self._parts_in(RECORDS_FILE, card, card.protocol["n"])
+
+    def revisited_parts(self, card: Card) -> list[Part]:
+        """Return functions that read what came again at the end of a stream, often none.
+
+        Args:
+            card: the run's card.
+
+        Raises:
+            UserError: they are damaged, were edited, or belong to another run.
+        """
+        if not revisited_chunks(card):
+            return []
+        return self._parts_in(REVISITED_FILE, card, card.method["stream"].get("revisited"))
+
+    def _parts_in(self, name: str, card: Card, samples: int) -> list[Part]:
+        content = self._content(name)
+        with self._records_refused(name):
             file = opened_table(content, export_zip.LARGEST_RECORDS)
-            samples, rows = card.protocol["n"], file.metadata.num_rows
+            rows = file.metadata.num_rows
             if rows != samples:
                 raise ValueError(f"{rows} rows for {samples} samples")
             seal = (file.metadata.metadata or {}).get(SEAL)
@@ -128,20 +130,21 @@ class ExportedRun:
                 raise ValueError("parts of them are missing")
         return [
             # The time is known of all parts together.
-            partial(self._read_part, content, file.metadata, number, checksum,
+            partial(self._read_part, name, content, file.metadata, number, checksum,
                     0.0 if number else seconds)
             for number, checksum in enumerate(checksums)
         ]  # fmt: skip
 
     def _read_part(
         self,
+        name: str,
         content: bytes,
         metadata: pq.FileMetaData,
         number: int,
         checksum: str,
         seconds: float,
     ) -> Records:
-        with self._records_refused():
+        with self._records_refused(name):
             # Several threads read at once, each with a parser of its own.
             file = pq.ParquetFile(pa.BufferReader(content), metadata=metadata)
             records = from_table(file.read_row_group(number, use_threads=False))
@@ -150,7 +153,7 @@ class ExportedRun:
         return replace(records, seconds=seconds)
 
     @contextmanager
-    def _records_refused(self) -> Iterator[None]:
+    def _records_refused(self, name: str) -> Iterator[None]:
         """Say of records that cannot be read, or are not what was written, that they are damaged.
 
         Raises:
@@ -162,7 +165,7 @@ class ExportedRun:
             pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError
         ) as error:  # fmt: skip
             raise UserError(
-                f"{self.path}/{RECORDS_FILE} was edited or damaged ({first_line(error)}); {ADVICE}"
+                f"{self.path}/{name} was edited or damaged ({first_line(error)}); {ADVICE}"
             ) from error
 
     def _load(self, name: str) -> dict[str, Any]:
@@ -221,118 +224,3 @@ def exported_runs(path: Path) -> list[ExportedRun]:
     if separator and wanted not in names:
         raise UserError(f"{file}: holds no run {wanted!r}; it holds {', '.join(names)}")
     return [ExportedRun(file, name) for name in names if not separator or name == wanted]
-
-
-def write_export(
-    file: Path, runs: Sequence[tuple[RunFiles, Mapping[str, Any]]], logits: bool
-) -> None:
-    """Write finished runs into one file, which appears whole or not at all.
-
-    Args:
-        file: the file to write or replace.
-        runs: the runs' files, each with its summary.
-        logits: whether the records keep their logits.
-
-    Raises:
-        UserError: there are too many runs, a run has no logits where they are asked for, or the
-            file cannot be written.
-    """
-    if len(runs) > MOST_RUNS:
-        raise UserError(f"{len(runs)} runs are more than the {MOST_RUNS} of one file; export less")
-    names: set[str] = set()
-    try:
-        with (
-            atomic_write(file) as temporary,
-            # The form of 64 bits is refused when it is read.
-            zipfile.ZipFile(temporary, "w", allowZip64=False) as archive,
-        ):
-            for files, summary in runs:
-                key = files.card().key
-                numbered = (f"{key}-{number}" for number in range(2, MOST_RUNS + 2))
-                name = next(one for one in (key, *numbered) if one not in names)
-                names.add(name)
-                for member, value in _json_files(files, summary).items():
-                    archive.writestr(_entry(f"{name}/{member}"), value)
-                with tempfile.TemporaryFile() as packed:
-                    _pack(files, logits, packed)
-                    packed.seek(0)
-                    with archive.open(_entry(f"{name}/{RECORDS_FILE}"), "w") as member:
-                        shutil.copyfileobj(packed, member)
-            require_export(archive.infolist())
-    except (ValueError, zipfile.LargeZipFile) as error:
-        raise UserError(
-            f"{file}: would be too large to be read again ({first_line(error)}); export less"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file} ({error.strerror or error}); give another -o"
-        ) from error
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, DATE)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
-
-
-def _json_files(files: RunFiles, summary: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the content of each JSON file of a run in an export, by name."""
-    key = files.card().key
-    values = {
-        MANIFEST_FILE: files.manifest(),
-        COST_FILE: files.read_json(COST_FILE, key),
-        SUMMARY_FILE: summary,
-    }
-    return {
-        name: json.dumps(sealed(value, key), indent=1).encode() for name, value in values.items()
-    }
-
-
-def _pack(files: RunFiles, logits: bool, packed: BinaryIO) -> None:
-    """Write a run's records as a small parquet file of sealed parts, a row group each.
-
-    Raises:
-        UserError: the run has no logits where they are asked for.
-        ValueError: the records are too large to be read again.
-    """
-    card = files.card()
-    key, size, seconds, checksums = card.key, 0, list[float](), list[str]()
-    writer: pq.ParquetWriter | None = None
-
-    def kept() -> Iterator[Records]:
-        for read in files.parts(card):
-            part = read()
-            if logits and part.logits is None:
-                raise UserError(
-                    f"{files.path}: its records come without logits; leave --logits out"
-                )
-            seconds.append(part.seconds)
-            yield replace(part if logits else without_logits(part), seconds=0.0)
-
-    for number, part in enumerate(regrouped(kept(), PART_SAMPLES)):
-        checksums.append(chunk_checksum(part, key, number))
-        table = to_table(part)
-        size += table.nbytes
-        if size > export_zip.LARGEST_RECORDS:
-            raise ValueError("the records are too large")
-        writer = writer or _writer(packed, table.schema)
-        writer.write_table(table, row_group_size=len(part))
-    assert writer is not None
-    seal = sealed({"seconds": math.fsum(seconds), "parts": checksums}, key)
-    writer.add_key_value_metadata({SEAL.decode(): json.dumps(seal)})
-    writer.close()
-    packed.seek(0)
-    opened_table(packed.read(), export_zip.LARGEST_RECORDS)
-
-
-def _writer(packed: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
-    # Names and digests are all different; a dictionary of them would only add to the file.
-    repeated: Any = [*REPEATED]
-    return pq.ParquetWriter(
-        packed,
-        schema,
-        compression="zstd",
-        compression_level=15,
-        use_dictionary=repeated,
-        write_statistics=False,
-    )

@@ -30,7 +30,8 @@ class Card:
     Attributes:
         protocol: dataset, revision, samples, classes, corruption source, limit, seed, scoring rule.
             Runs stand in one table only if this part is equal.
-        method: method, configuration, backbone, weights, transform, dtype, prompts, labelled data.
+        method: method, configuration, backbone, weights, transform, dtype, prompts, labelled data,
+            and the streams of a method of kind `batch` or `stream`.
     """
 
     protocol: Mapping[str, Any]
@@ -128,6 +129,12 @@ def differences(
 def card_of(manifest: Mapping[str, Any]) -> Card:
     """Return the card of a manifest, whose digests `read_card` checks."""
     return Card(*(dict(manifest["card"][part]) for part in PARTS))
+
+
+def revisited_chunks(card: Card) -> int:
+    """Return how many chunks hold what came again at the end of a stream."""
+    count = (card.method.get("stream") or {}).get("revisited_chunks", 0)
+    return count if isinstance(count, int) and count >= 0 else 0
 
 
 def read_card(manifest: Mapping[str, Any], where: str) -> Card:

@@ -16,10 +16,13 @@ from ttt_bench.runs.folder import COST_FILE, MANIFEST_FILE, SUMMARY_FILE
 
 RECORDS_FILE = "records.parquet"
 FILES = (MANIFEST_FILE, COST_FILE, SUMMARY_FILE, RECORDS_FILE)
+# Only runs of some online methods have it.
+REVISITED_FILE = "revisited.parquet"
+EVERY_FILE = (*FILES, REVISITED_FILE)
 
 # A run's key, with a number behind it where two runs of one card are in the file.
 RUN_NAME = re.compile(r"[0-9a-f]{10}(-[1-9][0-9]{0,3})?")
-MEMBER_NAME = re.compile(rf"({RUN_NAME.pattern})/({'|'.join(map(re.escape, FILES))})")
+MEMBER_NAME = re.compile(rf"({RUN_NAME.pattern})/({'|'.join(map(re.escape, EVERY_FILE))})")
 MOST_RUNS = 1000
 # Bytes of the whole file, and of what is in it once inflated.
 LARGEST_EXPORT = 2_000_000_000
@@ -76,7 +79,7 @@ def _require_small_directory(content: BinaryIO) -> None:
     # The locator of the 64-bit form, whose directory can have any size.
     if tail[:4] == b"PK\6\7" and len(tail) == END_SIZE + LOCATOR_SIZE:
         raise ValueError("it is a zip file of the 64-bit form")
-    if int.from_bytes(end[12:16], "little") > MOST_RUNS * len(FILES) * LARGEST_ENTRY:
+    if int.from_bytes(end[12:16], "little") > MOST_RUNS * len(EVERY_FILE) * LARGEST_ENTRY:
         raise ValueError("it holds too many files")
     content.seek(0)
 
@@ -100,7 +103,7 @@ def require_export(entries: Sequence[zipfile.ZipInfo]) -> None:
         files[run].add(name)
         if entry.flag_bits & 1 or entry.compress_type not in (0, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{entry.filename} is packed in another way")
-        largest = LARGEST_RECORDS if name == RECORDS_FILE else LARGEST_JSON
+        largest = LARGEST_RECORDS if name.endswith(".parquet") else LARGEST_JSON
         if entry.file_size > largest:
             raise ValueError(f"{entry.filename} inflates to {entry.file_size:,} bytes")
         inflated += entry.file_size

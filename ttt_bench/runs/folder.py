@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.api.regular_files import require_regular
 from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
-from ttt_bench.runs.card import Card, card_of, read_card
+from ttt_bench.runs.card import Card, card_of, read_card, revisited_chunks
 from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
 from ttt_bench.runs.parts import Part
 from ttt_bench.runs.states import StateFiles
@@ -226,10 +226,25 @@ class RunFolder:
         count = card.method.get("chunks")
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{self.path / MANIFEST_FILE} does not say how many chunks there are")
-        key, parts = card.key, list[Part]()
-        for number in range(count):
+        return self._chunk_parts(card, range(count))
+
+    def revisited_parts(self, card: Card) -> list[Part]:
+        """Return functions that read what came again at the end of a stream, often none.
+
+        Args:
+            card: the run's card.
+
+        Raises:
+            UnfinishedRunError: a chunk is missing.
+        """
+        first = card.method["chunks"]
+        return self._chunk_parts(card, range(first, first + revisited_chunks(card)))
+
+    def _chunk_parts(self, card: Card, numbers: Iterable[int]) -> list[Part]:
+        parts = list[Part]()
+        for number in numbers:
             self._require_chunk(number)
-            parts.append(partial(self.read_chunk, number, key))
+            parts.append(partial(self.read_chunk, number, card.key))
         return parts
 
     def holds_chunk_of(self, key: str) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ttt_bench.testing.method import MethodUnderTest
 
 
-@check(order=28, kinds={"sample"})
+@check(order=29, kinds={"sample"})
 def check_black_image(method: "MethodUnderTest") -> Finding:
     """Check an image whose variances, ranges and entropies may be zero."""
     from PIL import Image
@@ -21,7 +21,7 @@ def check_black_image(method: "MethodUnderTest") -> Finding:
     return _single_image(method, Image.new("RGB", method.samples[0].image.size), "a black image")
 
 
-@check(order=29, kinds={"sample"})
+@check(order=30, kinds={"sample"})
 def check_one_pixel_image(method: "MethodUnderTest") -> Finding:
     """Check the smallest image there is."""
     from PIL import Image
@@ -29,7 +29,7 @@ def check_one_pixel_image(method: "MethodUnderTest") -> Finding:
     return _single_image(method, Image.new("RGB", (1, 1), "orange"), "a 1x1 image")
 
 
-@check(order=31)
+@check(order=32)
 def check_single_class(method: "MethodUnderTest") -> Finding:
     """Check a task of one class."""
     try:
@@ -46,7 +46,7 @@ def check_single_class(method: "MethodUnderTest") -> Finding:
     return Finding("one finite score")
 
 
-@check(order=32, kinds=FORGETTING)
+@check(order=33, kinds=FORGETTING)
 def check_nan_feature(method: "MethodUnderTest") -> Finding:
     """Check that a feature that is not a number does not reach the next batch."""
     from ttt_bench.testing.fakes.nan_backbone import NaNBackbone

@@ -18,7 +18,7 @@ MOST_SAMPLES = 512
 MEASURED = 4
 
 
-@check(order=25, kinds=FORGETTING)
+@check(order=26, kinds=FORGETTING)
 def check_memory_bounded(method: "MethodUnderTest") -> Finding:
     """Check that neither live tensors nor the adapter's objects grow with every batch."""
     from ttt_bench.testing.snapshot.tree import count_objects, diff
@@ -37,7 +37,7 @@ def check_memory_bounded(method: "MethodUnderTest") -> Finding:
     return Finding(f"{objects[-1]:,} objects, {live[-1]:,} bytes of tensors made and kept")
 
 
-@check(order=26, kinds={"stream"})
+@check(order=27, kinds={"stream"})
 def check_samples_kept(method: "MethodUnderTest") -> Finding:
     """Check that memory stops growing at the number of samples that the method declares."""
     from ttt_bench.testing.attempt import failing

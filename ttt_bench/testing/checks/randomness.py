@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ttt_bench.testing.method import MethodUnderTest
 
 
-@check(order=13)
+@check(order=14)
 def check_same_seed_same_result(method: "MethodUnderTest") -> Finding:
     """Check that a fresh adapter predicts the same under other global seeds."""
     if method.nondeterminism:
@@ -19,7 +19,7 @@ def check_same_seed_same_result(method: "MethodUnderTest") -> Finding:
     return Finding("a fresh adapter, other global generators: the same bits")
 
 
-@check(order=14)
+@check(order=15)
 def check_another_seed_another_draw(method: "MethodUnderTest") -> Finding:
     """Check that a method that draws predicts something else under another seed."""
     from ttt_bench.testing.attempt import SEED

@@ -10,55 +10,55 @@ if TYPE_CHECKING:
     from ttt_bench.testing.snapshot.children import Kind
 
 
-@check(order=15, kinds=FORGETTING)
+@check(order=16, kinds=FORGETTING)
 def check_parameters_restored(method: "MethodUnderTest") -> Finding:
     """Check that weights that were trained on a sample are drawn or loaded anew."""
     return _restored(method, "parameter")
 
 
-@check(order=16, kinds=FORGETTING)
+@check(order=17, kinds=FORGETTING)
 def check_buffers_restored(method: "MethodUnderTest") -> Finding:
     """Check that BatchNorm's running statistics, and other buffers, are put back."""
     return _restored(method, "buffer")
 
 
-@check(order=17, kinds=FORGETTING)
+@check(order=18, kinds=FORGETTING)
 def check_gradients_cleared(method: "MethodUnderTest") -> Finding:
     """Check that no gradient is left for the next sample's to be added to."""
     return _restored(method, "gradient")
 
 
-@check(order=18, kinds=FORGETTING)
+@check(order=19, kinds=FORGETTING)
 def check_optimizers_reset(method: "MethodUnderTest") -> Finding:
     """Check that optimizer moments, step counts and rates start anew."""
     return _restored(method, "optimizer")
 
 
-@check(order=19, kinds=FORGETTING)
+@check(order=20, kinds=FORGETTING)
 def check_schedulers_reset(method: "MethodUnderTest") -> Finding:
     """Check that learning rate schedules start anew."""
     return _restored(method, "scheduler")
 
 
-@check(order=20, kinds=FORGETTING)
+@check(order=21, kinds=FORGETTING)
 def check_scalers_reset(method: "MethodUnderTest") -> Finding:
     """Check that a GradScaler's scale and counters start anew."""
     return _restored(method, "scaler")
 
 
-@check(order=21, kinds=FORGETTING)
+@check(order=22, kinds=FORGETTING)
 def check_attributes_restored(method: "MethodUnderTest") -> Finding:
     """Check everything else that the adapter, its classes and its modules hold."""
     return _restored(method, "attribute")
 
 
-@check(order=22)
+@check(order=23)
 def check_backbone_untouched(method: "MethodUnderTest") -> Finding:
     """Check that the backbone, which other methods share, is as before."""
     return _restored(method, "backbone")
 
 
-@check(order=24)
+@check(order=25)
 def check_global_state_untouched(method: "MethodUnderTest") -> Finding:
     """Check the generators and switches of the whole process."""
     from ttt_bench.testing.sequence import batch_name

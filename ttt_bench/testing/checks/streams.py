@@ -56,7 +56,37 @@ def check_nothing_outside_setup(method: "MethodUnderTest") -> Finding:
     return Finding("the task, the classes and the modules of the method as before")
 
 
-@check(order=23, kinds=BATCHED)
+@check(order=13, kinds={"stream"})
+def check_state_saved(method: "MethodUnderTest") -> Finding:
+    """Check that a stream goes on bit for bit from a state saved at any border of its batches."""
+    from ttt_bench.engine.state.packed import EncodedState, unpack
+    from ttt_bench.testing.attempt import require_same
+    from ttt_bench.testing.sequence import batch_name
+
+    if method.nondeterminism:
+        return NONDETERMINISTIC
+    batches = method.forward_pass.batches
+    saved, size = method.fresh_adapter(), 0
+    for border, positions in enumerate(batches):
+        when = f"before {batch_name(positions)}" if border else "after setup"
+        other = method.fresh_adapter()
+        try:
+            content = EncodedState(saved.adapter).pack()
+            unpack(other.adapter, other.task, content)
+        except UserError as error:
+            raise CheckFailed(f"{when}, {error}") from error
+        size = max(size, len(content))
+        for later in range(border, len(batches)):
+            what = f"{batch_name(batches[later])} from the state saved {when}"
+            predictions = other.predict(method.batch(batches[later]))
+            expected = method.forward_pass.predictions[later]
+            for prediction, one in zip(predictions, expected, strict=True):
+                require_same(prediction, one, what)
+        saved.predict(method.batch(positions))
+    return Finding(f"{len(batches)} borders, up to {size:,} bytes: the same bits from each")
+
+
+@check(order=24, kinds=BATCHED)
 def check_batch_statistics_restored(method: "MethodUnderTest") -> Finding:
     """Check that batch normalization in the shared backbone is put back after every batch."""
     from ttt_bench.testing.fakes.batch_norm_backbone import batch_norm_in_front
@@ -80,7 +110,7 @@ def check_batch_statistics_restored(method: "MethodUnderTest") -> Finding:
     return Finding(f"statistics, mode and weights as before around {len(method.batches)} batches")
 
 
-@check(order=27, kinds=BATCHED)
+@check(order=28, kinds=BATCHED)
 def check_ragged_batch(method: "MethodUnderTest") -> Finding:
     """Check that the last batch of a stream may be smaller than the others."""
     from ttt_bench.testing.attempt import require_same
@@ -98,7 +128,7 @@ def check_ragged_batch(method: "MethodUnderTest") -> Finding:
     return Finding(f"a batch of one sample after a batch of {len(full)}: finite scores")
 
 
-@check(order=30, kinds=BATCHED)
+@check(order=31, kinds=BATCHED)
 def check_odd_inputs_in_a_batch(method: "MethodUnderTest") -> Finding:
     """Check that odd images leave finite scores for their batch and for the next one."""
     from PIL import Image

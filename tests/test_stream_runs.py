@@ -1,0 +1,219 @@
+"""Runs of online methods: streams as asked for, and continued after a kill bit for bit."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.records_equal import records_equal
+from tests.streaming_methods import SPECS, ElsewhereSpec, always_save_states
+from ttt_bench.api.executor import LostStateError, RecordsWithState, chains, without_state
+from ttt_bench.engine import stream
+from ttt_bench.engine.worker import MethodWorkerSpec
+from ttt_bench.executors.local import LocalExecutor
+from ttt_bench.registry import registered
+from ttt_bench.runs.folder import RunFolder
+from ttt_bench.runs.plan import make_plan
+from ttt_bench.runs.streams import StreamSetting
+
+SPEC = MethodWorkerSpec(
+    method="drifting",
+    config={"batch_size": 8},
+    dataset="cifar10-c-mini",
+    backbone="tiny-clip",
+    data_root=None,
+    device="cpu",
+    seed=0,
+    batch_size=16,
+)
+RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--limit", "192")
+CONTINUAL = (*RUN, "--stream", "continual", "--revisit")
+
+
+@pytest.fixture(autouse=True)
+def methods(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(stream, "SHARE", stream.SHARE)
+    with registered(adapters=SPECS):
+        yield
+
+
+def folder(output: str, method: str = "drifting") -> RunFolder:
+    return RunFolder(Path(output) / "cifar10-c-mini" / method)
+
+
+def all_records(run: RunFolder):
+    stream_card = run.card().method["stream"]
+    count = run.card().method["chunks"] + stream_card["revisited_chunks"]
+    return [run.read_chunk(number, run.card().key) for number in range(count)]
+
+
+def assert_same_chunks(one: RunFolder, other: RunFolder) -> None:
+    first, second = all_records(one), all_records(other)
+    assert len(first) == len(second) > 3
+    assert all(records_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_stream_killed_at_its_writes_ends_like_an_undisturbed_one(ttt):
+    driver = Path(__file__).parent / "stream_kill_driver.py"
+    root = Path(__file__).parents[1]
+    command = [
+        sys.executable, str(driver), "0", "6", *CONTINUAL, "-m", "drifting", "-o", "killed"
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "continues with" in done.stderr
+    code, _, err = ttt(*CONTINUAL, "-m", "drifting", "-o", "undisturbed")
+    assert code == 0, err
+    assert_same_chunks(folder("killed"), folder("undisturbed"))
+    assert not folder("killed").states.path.exists()
+
+
+def test_a_lost_chunk_is_computed_again_from_the_last_state_and_compared(ttt, capfd):
+    always_save_states()
+    opened_states = []
+    execute_chunks = LocalExecutor.execute
+
+    def noting(self, worker, chunks):
+        opened_states.append((chunks[0].number, chunks[0].state is not None, len(chunks)))
+        yield from execute_chunks(self, worker, chunks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalExecutor, "execute", noting)
+        # The run ends where its states cannot be dropped any more.
+        patch.setattr("ttt_bench.runs.states.StateFiles.drop", lambda *_: None)
+        assert ttt(*CONTINUAL, "-m", "drifting", "-o", "one")[0] == 0
+        one = folder("one")
+        before = all_records(one)
+        assert len(one.states.numbers()) == len(before) - 1
+        one.chunk_path(4).unlink()
+        one.states.file(3).write_bytes(b"damaged")
+        code, _, err = ttt(*CONTINUAL, "-m", "drifting", "-o", "one")
+        assert code == 0
+        assert "is damaged" in err
+    # Chunk 3 is there, and is run again since the state after it is lost.
+    assert opened_states == [(0, False, len(before)), (3, True, 2)]
+    assert all(records_equal(a, b) for a, b in zip(before, all_records(one), strict=True))
+
+
+def test_a_state_that_is_not_all_of_it_is_noticed_when_the_run_goes_on(ttt):
+    always_save_states()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ttt_bench.runs.states.StateFiles.drop", lambda *_: None)
+        assert ttt(*CONTINUAL, "-m", "forgetting", "-o", "one")[0] == 0
+        one = folder("one", "forgetting")
+        one.chunk_path(4).unlink()
+        one.states.file(3).unlink()
+        code, _, err = ttt(*CONTINUAL, "-m", "forgetting", "-o", "one")
+    assert code == 2
+    assert "chunk 3 came out otherwise" in err.splitlines()[-1]
+
+
+def test_an_attribute_that_cannot_be_saved_ends_the_run_in_one_line(ttt):
+    always_save_states()
+    code, _, err = ttt(*CONTINUAL, "-m", "unsaveable", "-o", "one")
+    assert code == 2
+    assert "Unsaveable['places'] is an object of type range_iterator" in err.splitlines()[-1]
+
+
+def plan_of(dataset, name: str = "continual", limit: int = 192, correlation: float | None = None):
+    setting = StreamSetting(name, correlation)
+    return make_plan(dataset, limit, "stream", 0, 8, setting=setting)
+
+
+def test_a_dead_worker_is_replaced_and_its_stream_goes_on_from_the_last_state():
+    worker = SPEC.build()
+    plan = plan_of(worker.dataset, "grouped", 640)
+    assert len(chains(plan.chunks)) == 16
+    alone = {chunk.number: without_state(worker.run(chunk)) for chunk in plan.chunks}
+
+    class Elsewhere:
+        spec = ElsewhereSpec(SPEC)
+
+    killed = False
+    counts = dict.fromkeys(alone, 0)
+    for chunk, result in LocalExecutor("", 2).execute(Elsewhere(), plan.chunks):
+        assert records_equal(without_state(result), alone[chunk.number])
+        counts[chunk.number] += 1
+        if isinstance(result, RecordsWithState) and not killed:
+            killed = True
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+    assert killed
+    assert min(counts.values()) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_chunk_without_the_one_before_it_is_refused():
+    worker = SPEC.build()
+    first, second, third = plan_of(worker.dataset).chunks[:3]
+    worker.run(first)
+    with pytest.raises(LostStateError, match="chunk 2 was run without chunk 1 before it"):
+        worker.run(third)
+    worker.run(first)
+    after = worker.run(second)
+    always_save_states()
+    begun = worker.run(first)
+    assert isinstance(begun, RecordsWithState)
+    goes_on = replace(second, state=begun.state)
+    assert records_equal(without_state(SPEC.build().run(goes_on)), without_state(after))
+
+
+def test_a_large_state_is_saved_rarely():
+    clock = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream.time, "monotonic", lambda: clock[0])
+        patch.setattr(stream, "BYTES_PER_SECOND", 1e5)
+        worker = SPEC.build()
+        chunks = plan_of(worker.dataset).chunks
+        saved = []
+        for chunk in chunks[:-1]:
+            clock[0] += 10
+            if isinstance(worker.run(chunk), RecordsWithState):
+                saved.append(clock[0])
+    # Weights and moments of 64 x 64 numbers, 50 kB: half a second to write, 10 seconds apart.
+    assert min(np.diff([0, *saved])) >= 10
+    assert 1 <= len(saved) <= len(chunks) - 2
+
+
+def test_positions_and_streams_are_in_the_records(ttt, run_json, records_of):
+    (run,) = run_json("-m", "drifting", "--limit", 192, "--stream", "mixed", "--correlation", 0.1)
+    records = records_of(run)
+    assert set(records.stream) == {"mixed"}
+    assert sorted(records.position) == list(range(192))
+    labels = records.label[np.argsort(records.position)]
+    repeats = np.mean(labels[1:] == labels[:-1])
+    (even,) = run_json("-m", "drifting", "--limit", 192, "--stream", "mixed")
+    labels = records_of(even).label[np.argsort(records_of(even).position)]
+    assert repeats > 0.5 > np.mean(labels[1:] == labels[:-1])
+    (sample,) = run_json("-m", "clip-zero-shot", "--limit", 192, "--stream", "mixed")
+    assert records_of(sample).position is None
+    assert "stream" not in RunFolder(Path(sample["path"])).card().method
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--stream", "gradual"), "has one severity of each; give --stream continual"),
+        (("--revisit",), "--revisit does not apply to --stream grouped"),
+        (("--stream", "mixed", "--revisit"), "--revisit does not apply to --stream mixed"),
+        (("--correlation", "0"), "0"),
+        (("--correlation", "nan"), "nan"),
+        (("--stream", "sideways"), "sideways"),
+        (("--stream", "mixed", "--limit", "1"), "needs several groups"),
+    ],
+)
+def test_what_does_not_apply_is_refused_in_one_line(ttt, options, message: str):
+    code, out, err = ttt(*RUN, "-m", "drifting", *options)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
