@@ -18,9 +18,9 @@ from tests.test_bad_input import one_line
 from ttt_bench.api.records import Records
 from ttt_bench.runs import archive, export_zip
 from ttt_bench.runs.archive import exported_runs
-from ttt_bench.runs.export import write_export
 from ttt_bench.runs.card import Card, digest, samples_digest
 from ttt_bench.runs.checksum import sealed
+from ttt_bench.runs.export import write_export
 from ttt_bench.runs.folder import RunFolder
 
 FILE = "results.zip"

@@ -109,7 +109,7 @@ class Everything(Adapter):
             output = self.teacher(inputs)
         self.count += 1
         self.label += "."
-        self.worst = min(self.worst, float(loss))
+        self.worst = min(self.worst, float(loss.detach()))
         self.memory += list(output)
         self.last.append(output[0])
         self.classes[3].append(float(self.generators["numpy"].random()))

@@ -95,8 +95,7 @@ def test_a_smaller_concentration_gives_longer_runs_of_one_class():
         assert sorted(order_of("grouped", concentration)) == ALL
 
 
-def test_dirichlet_slots_hold_each_class_in_the_share_that_was_drawn():
-    """One class alone cannot be told from an even order; with slots = classes = 1 it is one run."""
+def test_samples_of_one_class_alone_keep_the_even_order():
     single = Severities()
     single.classes = ClassSet(("only",))
     single.entries = [Entry(entry.key, entry.group, 0) for entry in single.entries]
