@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -86,9 +88,30 @@ class StateFiles:
         """Remove the states after these chunks, and the folder with the last one."""
         for number in numbers:
             self.file(number).unlink(missing_ok=True)
+        for file in self.path.glob(".*.tmp"):
+            if _is_abandoned(file):
+                file.unlink(missing_ok=True)
         # Another process may write to it.
         with suppress(OSError):
             self.path.rmdir()
+
+
+def _is_abandoned(file: Path) -> bool:
+    """Say whether a temporary file is of a process of this machine that is gone.
+
+    A state can be of gigabytes, and each kill may leave one.
+    """
+    host, _, process = file.stem.rpartition(".")
+    if not host.endswith(f".{socket.gethostname()}") or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    # It is another user's.
+    except OSError:
+        return False
+    return False
 
 
 def _parts(content: bytes) -> tuple[dict[str, dict[str, str]], memoryview]:
