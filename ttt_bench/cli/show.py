@@ -106,10 +106,10 @@ def _show_runs(path: Path) -> None:
 
 def _show_run(files: "RunFiles") -> None:
     from ttt_bench.runs.folder import RunFolder
-    from ttt_bench.runs.schema import MANIFEST, require_shape
+    from ttt_bench.runs.schema import require_manifest
 
     card, manifest = files.card(), files.manifest()
-    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    require_manifest(manifest, str(files.path / "manifest.json"))
     if isinstance(files, RunFolder):
         done = sum(1 for _ in files.chunk_path(0).parent.glob("*.parquet"))
         click.echo(f"run {files.path}: {done} of {card.method['chunks']} chunks")

@@ -13,7 +13,7 @@ from ttt_bench.metrics.summary import print_warning, summarize
 from ttt_bench.runs.archive import RunFiles, exported_runs, is_export
 from ttt_bench.runs.card import Card, card_of, samples_digest
 from ttt_bench.runs.folder import RunFolder, UnfinishedRunError
-from ttt_bench.runs.schema import COST, MANIFEST, require_shape
+from ttt_bench.runs.schema import COST, require_manifest, require_shape
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _read_if_finished(
 
 def _read(files: RunFiles, warn: Callable[[str], object]) -> FinishedRun:
     manifest = files.manifest()
-    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    require_manifest(manifest, str(files.path / "manifest.json"))
     card = card_of(manifest)
     parts = files.parts(card)
     cost = files.read_json("cost.json", card.key)

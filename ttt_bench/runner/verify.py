@@ -26,7 +26,7 @@ from ttt_bench.runs.card import PARTS, Card, differences, samples_digest
 from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.parts import chosen_rows, read_without_logits
-from ttt_bench.runs.schema import MANIFEST, require_shape
+from ttt_bench.runs.schema import require_manifest
 
 # What a bit of a result can depend on besides the card and the code.
 ENVIRONMENT = ("python", "packages", "processor", "device")
@@ -112,7 +112,7 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
             method fails.
     """
     manifest, card = files.manifest(), files.card()
-    require_shape(manifest, MANIFEST, str(files.path / "manifest.json"))
+    require_manifest(manifest, str(files.path / "manifest.json"))
     parts = files.parts(card)
     read = read_without_logits(parts)
     records = joined(read)

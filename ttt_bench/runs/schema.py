@@ -51,6 +51,15 @@ MANIFEST = {
     "harness": {"version": str, "code": str},
     "code_files": {"*": {"*": str}},
 }
+# The field `stream` of the card's method part, where samples come in streams.
+STREAM = {
+    "name": str,
+    "correlation": (int, float, NoneType),
+    "batch_size": int,
+    "order": str,
+    "revisited": int,
+    "revisited_chunks": int,
+}
 COST = {
     "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},
     "setup_flops": {"*": NUMBER},
@@ -72,6 +81,19 @@ def require_shape(value: Mapping[str, Any], shape: Mapping[str, Any], where: str
             f"{where}: {'.'.join(field)} is missing or not what a run writes there; restore the "
             "file or run again"
         )
+
+
+def require_manifest(manifest: Mapping[str, Any], where: str) -> None:
+    """Refuse a manifest of another shape.
+
+    Raises:
+        UserError: a field is missing or holds something else; the message names it.
+    """
+    require_shape(manifest, MANIFEST, where)
+    method = manifest["card"]["method"]
+    if "stream" in method:
+        shape = {"card": {"method": {"stream": STREAM}}}
+        require_shape(manifest, shape, where)
 
 
 def _misfits(value: Any, shape: Any, at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
