@@ -13,14 +13,15 @@ NOTE = (
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
-    """Return a line for each run that would be made."""
-    header = ["method", "dataset", "backbone", "samples to do", "chunks to do", "s/sample",
-              "GFLOPs/sample", "memory MB", "workers", "time", "worker hours",
-              "PFLOP", "cache MB"]  # fmt: skip
-    return Grid("dry run", header, [_line(plan) for plan in plans], labels=3)
+    """Return a line for each run that would be made, with its streams where a run has some."""
+    streams = any(plan["streams"] is not None for plan in plans)
+    header = ["method", "dataset", "backbone", *(["streams"] if streams else []), "samples to do",
+              "chunks to do", "s/sample", "GFLOPs/sample", "memory MB", "workers", "time",
+              "worker hours", "PFLOP", "cache MB"]  # fmt: skip
+    return Grid("dry run", header, [_line(plan, streams) for plan in plans], labels=3)
 
 
-def _line(plan: Mapping[str, Any]) -> list[str]:
+def _line(plan: Mapping[str, Any], streams: bool) -> list[str]:
     measured = [
         "-" if plan[name] is None else f"{plan[name]:.3g}"
         for name in ("seconds_per_sample", "gflops_per_sample", "peak_memory_mb")
@@ -29,6 +30,7 @@ def _line(plan: Mapping[str, Any]) -> list[str]:
         plan["method"],
         plan["dataset"],
         plan["backbone"],
+        *([str(plan["streams"] or "-")] if streams else []),
         f"{plan['missing_samples']:,} of {plan['samples']:,}",
         f"{plan['missing_chunks']:,} of {plan['chunks']:,}",
         *measured,

@@ -101,7 +101,7 @@ def _separated(tensors: dict[str, Tensor], nodes: dict[str, dict[str, Any]]) -> 
             tensor = tensors[group[0]].detach()
             if not tensor.is_contiguous() and _is_dense(tensor):
                 nodes[group[0]]["stride"] = list(tensor.stride())
-            result[group[0]] = tensor.cpu().clone(memory_format=torch.contiguous_format)
+            result[group[0]] = tensor.cpu().contiguous()
     return result
 
 
