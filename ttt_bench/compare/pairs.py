@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttt_bench.compare.group import group_by_table
+from ttt_bench.compare.names import row_name
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.compare.statistics import holm, paired, wilson
 from ttt_bench.registry import registry
@@ -63,17 +64,18 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shifted = [name for name in datasets if not _in_distribution(name)]
     scores: dict[tuple[str, ...], dict[str, float]] = {}
     for row in rows:
-        name = row["method"], row["backbone"], row["precision"]
+        name = row_name(row), row["method"], row["backbone"], row["precision"]
         scores.setdefault(name, {})[row["dataset"]] = row["top1"]
     return [
         {
+            "name": name,
             "method": method,
             "backbone": backbone,
             "precision": precision,
             "mean": _mean(by_dataset, datasets),
             "ood_mean": _mean(by_dataset, shifted) if shifted != datasets else None,
         }
-        for (method, backbone, precision), by_dataset in scores.items()
+        for (name, method, backbone, precision), by_dataset in scores.items()
     ]
 
 
@@ -91,7 +93,12 @@ def _in_distribution(dataset: str) -> bool:
 
 def _names(run: FinishedRun) -> dict[str, str]:
     part = run.card.method
-    return {"method": part["method"], "backbone": part["backbone"], "path": str(run.path)}
+    return {
+        "name": row_name(run.summary),
+        "method": part["method"],
+        "backbone": part["backbone"],
+        "path": str(run.path),
+    }
 
 
 def _method_differences(left: FinishedRun, right: FinishedRun) -> list[str]:

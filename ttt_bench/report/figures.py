@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ttt_bench.api.text import plain
+from ttt_bench.compare.names import row_name
 from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.datasets.corruptions import SHORT_NAMES
@@ -20,7 +21,7 @@ WIDTH = 6.5
 
 def names(runs: Sequence[FinishedRun]) -> list[str]:
     """Return a name for each run: its method, with its backbone where methods repeat."""
-    methods = [run.summary["method"] for run in runs]
+    methods = [row_name(run.summary) for run in runs]
     return [
         name if methods.count(name) == 1 else f"{name} ({run.summary['backbone']})"
         for name, run in zip(methods, runs, strict=True)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttt_bench.compare.names import row_name
 from ttt_bench.report.notes import Summary, shown_backbone
 
 # A difference is more than noise if its corrected p-value is below this.
@@ -50,8 +51,8 @@ def findings(compared: Mapping[str, Any]) -> list[str]:
 
 def _names(rows: Sequence[Summary]) -> dict[str, str]:
     """Return a name for each run: its method, with more where two runs would have the same."""
-    names = {row["path"]: row["method"] for row in rows}
-    full_names = [(row["dataset"], shown_backbone(row), row["method"]) for row in rows]
+    names = {row["path"]: row_name(row) for row in rows}
+    full_names = [(row["dataset"], shown_backbone(row), names[row["path"]]) for row in rows]
     occurrences = Counter(full_names)
     for row, full_name in zip(rows, full_names, strict=True):
         if occurrences[full_name] > 1:

@@ -124,6 +124,11 @@ def command(run: FinishedRun) -> str:
         parts += ["--precision", run.card.method["precision"]]
     if protocol["limit"] is not None:
         parts += ["--limit", str(protocol["limit"])]
+    stream = run.card.method.get("stream")
+    if stream is not None:
+        parts += ["--stream", stream["name"]]
+        parts += ["--correlation", str(stream["correlation"])] if stream["correlation"] else []
+        parts += ["--revisit"] if stream["revisited"] else []
     for option in ("weights", "data_root"):
         if worker.get(option):
             parts += [f"--{option.replace('_', '-')}", str(worker[option])]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttt_bench.compare.names import row_name
+
 Summary = Mapping[str, Any]
 
 COUNTING = (
@@ -16,8 +18,16 @@ NOT_ALONE = "‡"
 KNOWN_FAILURES = "§"
 DEPENDS_ON = {
     "batch": "of kind batch: a prediction depends on the other samples of its batch",
-    "stream": "of kind stream: a prediction depends on the samples before it and on its batch",
+    "stream": "online: saw other test samples before each one; a prediction depends on them and on "
+    "its batch",
 }
+STREAMS = {
+    "grouped": "each corruption or domain a stream of its own",
+    "continual": "one stream of the groups one after another, never reset",
+    "gradual": "one stream in which severities rise and fall, never reset",
+    "mixed": "one stream of all groups, shuffled",
+}
+COLLAPSED = "collapsed: predicts one or two classes at the end of"
 
 
 def marked_name(row: Summary) -> str:
@@ -27,7 +37,7 @@ def marked_name(row: Summary) -> str:
         NOT_ALONE: row["kind"] in DEPENDS_ON,
         KNOWN_FAILURES: row["known_failures"],
     }
-    return row["method"] + "".join(mark for mark, applies in marks.items() if applies)
+    return row_name(row) + "".join(mark for mark, applies in marks.items() if applies)
 
 
 def shown_backbone(row: Summary) -> str:
@@ -41,7 +51,7 @@ def notes(rows: Sequence[Summary]) -> list[str]:
     methods: dict[str, dict[str, None]] = {}
     for row in rows:
         for text in _texts(row):
-            methods.setdefault(text, {})[row["method"]] = None
+            methods.setdefault(text, {})[row_name(row)] = None
     explained = [
         f"{mark} {', '.join(names)}: {rest}."
         for text, names in sorted(methods.items(), key=_order_of_marks)
@@ -62,7 +72,19 @@ def _texts(row: Summary) -> list[str]:
     if row["kind"] in DEPENDS_ON:
         size = row["batch_size"]
         samples = "" if size is None else f" of {size}"
-        texts.append(f"{NOT_ALONE} {DEPENDS_ON[row['kind']]}{samples}")
+        texts.append(f"{NOT_ALONE} {DEPENDS_ON[row['kind']]}{samples}{_stream_text(row)}")
     for check, reason in row["known_failures"].items():
         texts.append(f"{KNOWN_FAILURES} fails the check {check} by design ({reason})")
     return texts
+
+
+def _stream_text(row: Summary) -> str:
+    """Return what a note says of a row's streams, "" for one that names none."""
+    if row.get("stream") is None:
+        return ""
+    text = f"; {row['stream']}: {STREAMS.get(row['stream'], 'another order')}"
+    if row["correlation"] is not None:
+        text += f", labels in runs (Dirichlet concentration {row['correlation']:g})"
+    if row["collapsed"]:
+        text += f"; {COLLAPSED} {len(row['collapsed'])} of its streams"
+    return text

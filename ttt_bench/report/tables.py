@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttt_bench.compare.names import row_name
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.registry import registry
 from ttt_bench.report.grid import Grid, Part, best_cells, percent
@@ -108,12 +109,12 @@ def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -
     if len(datasets) < 2:
         return None
     by_place = {
-        (row["method"], row["backbone"], row["precision"], row["dataset"]): row for row in rows
+        (row_name(row), row["backbone"], row["precision"], row["dataset"]): row for row in rows
     }
     means = [name for name in ("mean", "ood_mean") if any(a[name] is not None for a in averages)]
     lines, values = [], []
     for average in averages:
-        name = average["method"], average["backbone"], average["precision"]
+        name = average["name"], average["backbone"], average["precision"]
         members = [by_place.get((*name, dataset)) for dataset in datasets]
         first = next(row for row in members if row is not None)
         values.append([row and row["top1"] for row in members] + [average[name] for name in means])
@@ -130,7 +131,7 @@ def pairs(compared: Sequence[Mapping[str, Any]]) -> Grid:
               "wrong to right", "right to wrong", "n", "also differ in"]  # fmt: skip
     lines = [
         [
-            f"{pair['a']['method']} - {pair['b']['method']}",
+            f"{pair['a']['name']} - {pair['b']['name']}",
             pair["dataset"],
             f"{pair['difference']:+.1f}",
             f"[{pair['ci95'][0]:+.1f}, {pair['ci95'][1]:+.1f}]",
