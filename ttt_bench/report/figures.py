@@ -14,9 +14,12 @@ from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
+from ttt_bench.metrics.streams import rows_by_stream
 
 # Width of a text column, in inches; labels stay readable at it.
 WIDTH = 6.5
+# Of a stream, one is the number of samples that a running accuracy is over.
+WINDOWS = 30
 
 
 def names(runs: Sequence[FinishedRun]) -> list[str]:
@@ -112,11 +115,75 @@ def calibration(runs: Sequence[FinishedRun]) -> Figure | None:
     return figure
 
 
+def streams(runs: Sequence[FinishedRun]) -> Figure | None:
+    """Draw the running top-1 along each stream, with the borders of the groups.
+
+    A panel shows the online runs of one dataset and one kind of stream, and the episodic ones on
+    the same samples in that order. None if no run is online.
+    """
+    panels: dict[tuple[Any, ...], list[FinishedRun]] = {}
+    for run in runs:
+        if run.records.position is not None:
+            summary = run.summary
+            name = summary["dataset"], summary["stream"], summary["correlation"]
+            panels.setdefault(name, []).append(run)
+    if not panels:
+        return None
+    figure = Figure((WIDTH, 0.6 + 2.2 * len(panels)), layout="constrained")
+    colours = dict(zip(_labels(runs), _colours(len(runs)), strict=True))
+    for axis, ((dataset, stream, _), online) in zip(
+        np.atleast_1d(figure.subplots(len(panels))), panels.items(), strict=True
+    ):
+        order = _order_along(online[0])
+        episodic = [
+            run
+            for run in runs
+            if run.records.position is None and run.summary["dataset"] == dataset
+        ]
+        for run, name in zip(runs, _labels(runs), strict=True):
+            if any(run is one for one in online):
+                axis.plot(*_running(run, _order_along(run)), color=colours[name], label=name)
+            elif any(run is one for one in episodic):
+                line = _running(run, order)
+                axis.plot(*line, color=colours[name], label=name, linewidth=0.8, linestyle="--")
+        groups = online[0].records.in_order_of(order).group
+        if stream != "mixed":
+            for border in (
+                place for place in range(1, len(order)) if groups[place] != groups[place - 1]
+            ):
+                axis.axvline(border, color="grey", linewidth=0.4)
+        axis.set_title(plain(f"{dataset}, {stream}").replace("$", r"\$"), size=8)
+        axis.set_ylabel("running top-1 %")
+        axis.set_xlabel("place in the stream (dashed: episodic methods on the same samples)")
+    lines = {
+        label: handle
+        for axis in figure.axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=7)
+    return figure
+
+
+def _order_along(run: FinishedRun) -> list[str]:
+    """Return the ids of an online run's samples, one stream after another."""
+    rows = np.concatenate(list(rows_by_stream(run.records).values()))
+    return [run.records.sample_id[row] for row in rows.tolist()]
+
+
+def _running(run: FinishedRun, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return places in a stream, and the top-1 of the samples around each."""
+    correct = run.records.in_order_of(order).correct.astype(float)
+    window = max(1, len(correct) // WINDOWS)
+    accuracy = 100 * np.convolve(correct, np.ones(window) / window, "valid")
+    return np.arange(len(accuracy)) + window / 2, accuracy
+
+
 FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
     "pareto": pareto,
     "corruptions": corruptions,
     "steps": steps,
     "calibration": calibration,
+    "streams": streams,
 }
 
 
