@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.records_equal import records_equal
 from tests.streaming_methods import SPECS, ElsewhereSpec, always_save_states
@@ -18,6 +19,7 @@ from ttt_bench.api.executor import LostStateError, RecordsWithState, chains, wit
 from ttt_bench.engine import stream
 from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.executors.local import LocalExecutor
+from ttt_bench.executors.ray import RayExecutor
 from ttt_bench.registry import registered
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import make_plan
@@ -217,3 +219,62 @@ def test_what_does_not_apply_is_refused_in_one_line(ttt, options, message: str):
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def actors() -> list[int]:
+    """The processes of Ray that hold one of our workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::RemoteWorker" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+# Ray's own threads and files, some of them left to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ray_keeps_a_stream_on_an_actor_and_goes_on_where_one_is_lost(monkeypatch):
+    pytest.importorskip("ray", reason="needs the ray extra")
+    # The actors import the methods from this repository.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    worker = SPEC.build()
+    plan = plan_of(worker.dataset)
+    alone = {chunk.number: without_state(worker.run(chunk)) for chunk in plan.chunks}
+
+    class Elsewhere:
+        spec = ElsewhereSpec(SPEC)
+
+    finished, killed = set(), False
+    for chunk, result in RayExecutor("", 2).execute(Elsewhere(), plan.chunks):
+        assert records_equal(without_state(result), alone[chunk.number])
+        finished.add(chunk.number)
+        if chunk.number == 1 and not killed:
+            killed = True
+            for actor in actors():
+                os.kill(actor, signal.SIGKILL)
+    assert killed
+    assert finished == set(alone)
+
+
+def test_an_image_that_cannot_be_read_ends_its_stream_alone_and_all_are_named(ttt, tmp_path: Path):
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(50):
+            pixels = draw.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    for name in ("cat/7.png", "dog/31.png"):
+        (tmp_path / "photos" / name).write_bytes(b"no image")
+    words = ("run", "-d", "imagefolder:photos", "-b", "tiny-clip", "-m", "drifting", "-o", "out")
+    code, _, err = ttt(*words, "--device", "cpu")
+    assert code == 2
+    assert "7.png" in err
+    assert "31.png" in err
+    assert "2 images cannot be read" in err.splitlines()[-1]
+    code, out, err = ttt(*words, "--device", "cpu", "--skip-unreadable", "--format", "json")
+    assert code == 0, err
+    assert '"n": 98' in out
