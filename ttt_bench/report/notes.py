@@ -11,7 +11,7 @@ COUNTING = (
     "Oracle top-1 counts a sample as right if the prediction after any step was: it peeks at the "
     "labels and is an upper bound, not a result. GFLOPs per sample are those of the frozen model "
     "and of what is adapted, forward and backward, two per multiply-add. Memory is the peak of "
-    "live tensors for one sample, weights included."
+    "live tensors for one sample (one batch, of methods marked ‡), weights included."
 )
 LABELS_USED = "†"
 NOT_ALONE = "‡"
