@@ -18,7 +18,7 @@ NOT_ALONE = "‡"
 KNOWN_FAILURES = "§"
 DEPENDS_ON = {
     "batch": "of kind batch: a prediction depends on the other samples of its batch",
-    "stream": "online: saw other test samples before each one; a prediction depends on them and on "
+    "stream": "online: saw other test samples before; a prediction depends on them and on "
     "its batch",
 }
 STREAMS = {
