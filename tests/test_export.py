@@ -16,7 +16,7 @@ import pytest
 from tests.run_folders import ABOUT, COST, METHOD, PROTOCOL, N, write_run
 from tests.test_bad_input import one_line
 from ttt_bench.api.records import Records
-from ttt_bench.runs import archive, export_zip
+from ttt_bench.runs import export, export_zip
 from ttt_bench.runs.archive import exported_runs
 from ttt_bench.runs.card import Card, digest, samples_digest
 from ttt_bench.runs.checksum import sealed
@@ -331,7 +331,7 @@ def test_an_export_is_written_whole_or_not_at_all(ttt, folders, monkeypatch):
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive, "_pack", full_disk)
+    monkeypatch.setattr(export, "_pack", full_disk)
     one_line(ttt("export", "runs", "-o", FILE), FILE, "No space left")
     assert Path(FILE).read_text() == "what was there before"
     assert sorted(path.name for path in Path().iterdir()) == [FILE, "runs"]
