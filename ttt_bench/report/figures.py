@@ -167,7 +167,7 @@ def streams(runs: Sequence[FinishedRun]) -> Figure | None:
 def _order_along(run: FinishedRun) -> list[str]:
     """Return the ids of an online run's samples, one stream after another."""
     rows = np.concatenate(list(rows_by_stream(run.records).values()))
-    return [run.records.sample_id[row] for row in rows.tolist()]
+    return [run.records.sample_id[int(row)] for row in rows]
 
 
 def _running(run: FinishedRun, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
