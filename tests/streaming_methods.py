@@ -75,6 +75,10 @@ SPECS = [
 ]  # fmt: skip
 
 
+# For as long as a process lives.
+REGISTERED = ExitStack()
+
+
 def always_save_states() -> None:
     """Save the state after every chunk, whatever it costs."""
     stream.SHARE = 1e9
@@ -101,7 +105,6 @@ class ElsewhereSpec:
         return replace(self, inner=self.inner.with_loaders(number))
 
     def build(self):
-        # For as long as the process lives.
-        ExitStack().enter_context(registered(adapters=SPECS))
+        REGISTERED.enter_context(registered(adapters=SPECS))
         always_save_states()
         return self.inner.build()

@@ -221,14 +221,29 @@ def online_methods() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("method", ["running-mean", "batch-mean"])
-def test_batches_and_streams_are_run_again_whole(ttt, verified, method: str):
+def test_whole_batches_are_run_again(ttt, verified):
     with online_methods():
-        assert ttt(*RUN, "-d", "cifar10-c-mini", "--limit", 96, "-m", method)[0] == 0
-        code, result, err = verified(MINI / method, "--samples", 5)
+        assert ttt(*RUN, "-d", "cifar10-c-mini", "--limit", 96, "-m", "batch-mean")[0] == 0
+        code, result, err = verified(MINI / "batch-mean", "--samples", 5)
         assert (code, result["equal"], err) == (0, 5, "")
-        forge(RunFolder(MINI / method), prediction=lambda r: (r.prediction + 1) % 10)
-        assert verified(MINI / method)[1]["different"] == 16
+        forge(RunFolder(MINI / "batch-mean"), prediction=lambda r: (r.prediction + 1) % 10)
+        assert verified(MINI / "batch-mean")[1]["different"] == 16
+
+
+def test_one_stream_is_run_again_from_its_start(ttt, verified):
+    with online_methods():
+        assert ttt(*RUN, "-d", "cifar10-c-mini", "--limit", 96, "-m", "running-mean")[0] == 0
+        code, result, err = verified(MINI / "running-mean", "--samples", 5)
+        assert (code, result["equal"]) == (0, 5)
+        (line,) = err.splitlines()
+        assert "is run again from its start" in line
+        forge(RunFolder(MINI / "running-mean"), prediction=lambda r: (r.prediction + 1) % 10)
+        # A stream has 6 of the 96 samples.
+        code, result, _ = verified(MINI / "running-mean")
+        assert (code, result["checked"], result["different"]) == (1, 6, 6)
+        streams = RunFolder(MINI / "running-mean").read_records()
+        stream_of = dict(zip(streams.sample_id, streams.stream or (), strict=True))
+        assert len({stream_of[sample["sample_id"]] for sample in result["samples"]}) == 1
 
 
 def test_a_method_that_is_not_installed_is_named(ttt):

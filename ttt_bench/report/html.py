@@ -22,6 +22,7 @@ CAPTIONS = {
     "corruptions": "Top-1 under each corruption.",
     "steps": "Top-1 after each step. Dotted: the oracle over the steps, which sees the labels.",
     "calibration": "Accuracy against confidence. Calibrated methods lie on the diagonal.",
+    "streams": "Running top-1 along the streams of online methods; the lines divide the groups.",
 }
 SECTIONS = [
     ("tables", "Tables"),

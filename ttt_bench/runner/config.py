@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from typing_extensions import Doc
 
 from ttt_bench.api.precision import Precision
-from ttt_bench.runs.streams import StreamName
+from ttt_bench.api.stream_name import StreamName
 
 
 @dataclass(frozen=True)

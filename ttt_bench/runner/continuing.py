@@ -14,7 +14,10 @@ from ttt_bench.runs.code import changed_files, engine_digest
 from ttt_bench.runs.folder import MANIFEST_FILE, UNREADABLE_FILE, RunFolder
 
 # Fields that change when an unreadable image is repaired, removed or skipped.
-REPAIRABLE = {"dataset", "revision", "samples", "n", "skipped", "chunks"}
+REPAIRABLE = {
+    "dataset", "revision", "samples", "n", "skipped", "chunks",
+    "stream.order", "stream.revisited", "stream.revisited_chunks",
+}  # fmt: skip
 SHOWN_FILES = 5
 
 

@@ -118,7 +118,7 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
     records = joined(read)
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(f"{files.path}: its records are not of the samples that its card names")
-    rows = _drawn_rows(records, samples)
+    rows = _drawn_rows(records, samples, one_stream=card.method["kind"] == "stream")
     drawn = chosen_rows(parts, [len(part) for part in read], rows)
     # Plugins print to standard error, as in a run.
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
@@ -154,10 +154,10 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
     return Verification(str(files.path), card.key, tuple(deviations), checks)
 
 
-def _drawn_rows(records: Records, samples: int) -> list[int]:
+def _drawn_rows(records: Records, samples: int, one_stream: bool) -> list[int]:
     """Return rows drawn from all records, or from those of one drawn stream."""
     draw, rows = random.SystemRandom(), list(range(len(records)))
-    if records.stream is not None:
+    if one_stream and records.stream is not None:
         # A long stream is drawn more often.
         stream = records.stream[draw.choice(rows)]
         rows = [row for row in rows if records.stream[row] == stream]

@@ -6,15 +6,15 @@ The engine draws the orders from the seed, since it alone knows labels and group
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import SampleRNG
+from ttt_bench.api.stream_name import StreamName
 
-StreamName = Literal["grouped", "continual", "gradual", "mixed"]
 STREAMS: tuple[StreamName, ...] = get_args(StreamName)
 # Streams in which a group comes back.
 REVISITING = ("continual", "gradual")
