@@ -32,15 +32,16 @@ def test_golden(kind: str):
     assert result.passed, (result.worst, result.max_rel_diff)
     assert spec.tolerance <= 1e-4
     assert set(spec.tolerances) <= set(result.max_rel_diff)
-    assert max(spec.tolerances.values(), default=0) <= 1e-3
+    # A unit of a ReLU network that flips by rounding is seen in all later batches.
+    assert max(spec.tolerances.values(), default=0) <= (3e-3 if kind == "classic" else 1e-3)
 
 
 def test_every_method_with_a_release_in_the_goldens_is_registered():
     covered = {method for item in registry().goldens.values() for method in item.spec.methods}
-    assert {"apm", "tpt", "ttt-mae"} <= covered <= set(registry().adapters)
+    assert {"apm", "tpt", "ttt-mae", "tent"} <= covered <= set(registry().adapters)
 
 
-@pytest.mark.parametrize("plugin", ["apm", "tpt", "ttt_mae"])
+@pytest.mark.parametrize("plugin", ["apm", "tpt", "ttt_mae", "tta"])
 def test_a_wheel_carries_the_goldens_of_its_plugin(plugin: str, tmp_path: Path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "-w", str(tmp_path)]

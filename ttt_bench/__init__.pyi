@@ -9,11 +9,13 @@ from .api.adapter import AdapterConfig as AdapterConfig
 
 # Backbones
 from .api.backbone import Backbone as Backbone
+from .api.backbone import BatchNormClassifier as BatchNormClassifier
 from .api.backbone import Classifier as Classifier
 from .api.backbone import DualEncoder as DualEncoder
 from .api.backbone import FeatureClassifier as FeatureClassifier
 from .api.backbone import MaskedAutoencoder as MaskedAutoencoder
 from .api.backbone import PatchEncoder as PatchEncoder
+from .api.backbone import TrainableClassifier as TrainableClassifier
 from .api.backbone import Transform as Transform
 from .api.class_set import ClassSet as ClassSet
 from .api.cost import Counter as Counter
@@ -69,6 +71,7 @@ from .api.specs import ReferenceSpec as ReferenceSpec
 from .api.task import Task as Task
 from .api.views import DrawnViews as DrawnViews
 from .api.views import ViewSet as ViewSet
+from .api.working_copy import WorkingCopy as WorkingCopy
 
 # Built-in backbones and datasets to build on
 from .backbones.timm_classifier import TimmBackbone as TimmBackbone

@@ -4,7 +4,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, metadata
@@ -101,6 +101,8 @@ class Catalog(Mapping[str, Registered[SpecT]], Generic[SpecT]):
     def find(self, name: str) -> Registered[SpecT]:
         """Return what is registered under the part of `name` before the first colon.
 
+        The spec is that of the argument after the colon.
+
         Raises:
             UserError: nothing is, or an argument after the colon is missing or too much.
         """
@@ -117,7 +119,8 @@ class Catalog(Mapping[str, Registered[SpecT]], Generic[SpecT]):
             raise UserError(f"{self.what} {base!r} needs an argument: write {base}:{metavar}")
         if colon and not metavar:
             raise UserError(f"{self.what} {base!r} takes no argument; write {base}")
-        return self[base]
+        item = self[base]
+        return replace(item, spec=item.spec.for_argument(argument))
 
 
 @dataclass

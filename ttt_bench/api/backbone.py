@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ttt_bench.api import cost
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.working_copy import WorkingCopy
 
 Transform = Callable[[Image.Image], Float[Tensor, "3 side side"]]
 FeatureClassifier = Callable[[Float[Tensor, "*batch dim"]], Float[Tensor, "*batch classes"]]
@@ -205,6 +206,42 @@ class Classifier(Backbone):
             return self.head(features)[..., columns]
 
         return own_head
+
+
+class TrainableClassifier(Backbone):
+    """A backbone whose classifier a method may copy and train."""
+
+    @abstractmethod
+    def working_copy(self, classes: ClassSet, templates: Sequence[str]) -> WorkingCopy:
+        """Return a copy of the image network with the classifier of these classes.
+
+        Args:
+            classes: the candidate classes, in the order of the logits.
+            templates: prompt templates; a model with a text tower classifies by them.
+
+        Raises:
+            UserError: the model cannot classify into these classes.
+        """
+
+    @abstractmethod
+    def class_weights(
+        self, classes: ClassSet, templates: Sequence[str]
+    ) -> Float[Tensor, "classes dim"]:
+        """Return the vector of each class with which the classifier multiplies a feature.
+
+        A head's last linear layer has a row for each class; a dual encoder has text features.
+
+        Args:
+            classes: the candidate classes, in the order of the logits.
+            templates: prompt templates; a model with a text tower classifies by them.
+
+        Raises:
+            UserError: the model cannot classify into these classes, or not by a linear layer.
+        """
+
+
+class BatchNormClassifier(TrainableClassifier):
+    """A trainable classifier whose image network has BatchNorm2d layers."""
 
 
 class PatchEncoder(Backbone):

@@ -5,15 +5,18 @@ listing a hundred plugins imports none of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from typing_extensions import override
 
 from ttt_bench.api.acquisition import HowToGet
 from ttt_bench.api.errors import UserError, described
 
 Kind = Literal["sample", "batch", "stream"]
+SpecT = TypeVar("SpecT", bound="Spec")
 ShownIn = Literal["overview", "others", "elsewhere"]
 
 
@@ -42,6 +45,14 @@ class Spec:
             return getattr(import_module(module), attribute)
         except Exception as error:
             raise UserError(f"{self.name}: cannot load {self.code} ({described(error)})") from error
+
+    def for_argument(self: SpecT, argument: str) -> SpecT:
+        """Return the spec of what `name:ARGUMENT` stands for; the same one for every argument.
+
+        Args:
+            argument: the part after the colon, "" for none.
+        """
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +143,20 @@ class BackboneSpec(Spec):
     Attributes:
         argument: the part after the colon in `name:ARGUMENT`, "" for a backbone that takes none.
         gives: names of the capability classes that it is, such as "DualEncoder".
+        by_argument: the function, as "package.module:name", that returns the spec of one model,
+            given this spec and the argument, for a backbone whose models give different
+            capabilities. It loads no weights. "" where all give the same.
     """
 
     argument: str = ""
     gives: frozenset[str] = frozenset()
+    by_argument: str = ""
+
+    @override
+    def for_argument(self, argument: str) -> "BackboneSpec":
+        if not self.by_argument:
+            return self
+        return replace(self, code=self.by_argument).load()(self, argument)
 
 
 @dataclass(frozen=True, kw_only=True)

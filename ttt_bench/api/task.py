@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from ttt_bench.api import cost
-from ttt_bench.api.backbone import Backbone, FeatureClassifier
+from ttt_bench.api.backbone import Backbone, FeatureClassifier, TrainableClassifier
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.forward_precision import forward_precision
@@ -18,6 +19,7 @@ from ttt_bench.api.inputs import NormalDraw
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.sample import Sample, SampleRNG
 from ttt_bench.api.views import ViewSet
+from ttt_bench.api.working_copy import WorkingCopy
 
 CapabilityT = TypeVar("CapabilityT", bound=Backbone)
 
@@ -39,11 +41,21 @@ class Task:
         classes: ClassSet,
         augmix: bool = False,
         precision: Precision = "fp32",
+        source_images: Sequence[Image.Image] = (),
     ) -> None:
         self.backbone = backbone
         self.classes = classes
         self.augmix = augmix
         self.precision: Precision = precision
+        self._source_images = source_images
+
+    @property
+    def source_images(self) -> Sequence[Image.Image]:
+        """The dataset's training images without their labels, decoded when they are read.
+
+        A method that reads them says so in `AdapterSpec.labelled_data`.
+        """
+        return self._source_images
 
     @property
     def device(self) -> torch.device:
@@ -189,6 +201,26 @@ class Task:
     def classifier(self) -> FeatureClassifier:
         """The backbone's classifier with the dataset's single prompt."""
         return self.build_classifier([self.classes.prompt])
+
+    @torch.no_grad()
+    def working_copy(self) -> WorkingCopy:
+        """Return a copy of the classifier for the method to train; the backbone stays as it is.
+
+        Raises:
+            UserError: the backbone gives none, or cannot classify into these classes.
+        """
+        backbone = self.require(TrainableClassifier)
+        return backbone.working_copy(self.classes, [self.classes.prompt])
+
+    @torch.no_grad()
+    def class_weights(self) -> Float[Tensor, "classes dim"]:
+        """Return the vector of each class with which the classifier multiplies a feature.
+
+        Raises:
+            UserError: the backbone does not classify by a linear layer.
+        """
+        backbone = self.require(TrainableClassifier)
+        return backbone.class_weights(self.classes, [self.classes.prompt])
 
     def logits(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch classes"]:
         """Classify features with the backbone's classifier."""

@@ -1,5 +1,6 @@
 """Dual encoders of open_clip: any architecture and pretrained tag, and the embedded tiny-clip."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -8,14 +9,17 @@ from typing import Any, cast
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench.api.backbone import DualEncoder, PatchEncoder, Transform
+from ttt_bench.api.backbone import DualEncoder, PatchEncoder, TrainableClassifier, Transform
+from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError, unknown
+from ttt_bench.api.working_copy import WorkingCopy
 from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
@@ -23,7 +27,7 @@ from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
 
 
-class OpenClipBackbone(DualEncoder, PatchEncoder):
+class OpenClipBackbone(DualEncoder, PatchEncoder, TrainableClassifier):
     """`open_clip:ARCHITECTURE/TAG`, such as `open_clip:ViT-B-16/openai`.
 
     Weights are downloaded by open_clip, which checks their published hash, and kept in float32.
@@ -114,6 +118,19 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
         return self._clip.encode_text(self.tokenizer(list(prompts)).to(self.device))
 
     @override
+    def working_copy(self, classes: ClassSet, templates: Sequence[str]) -> WorkingCopy:
+        """Return a copy of the image tower, which classifies by the text features as they are."""
+        text = self.class_weights(classes, templates)
+        classify = partial(_scaled_cosine, self.logit_scale.detach(), text)
+        return WorkingCopy(copy.deepcopy(self._clip.visual), _encode, classify)
+
+    @override
+    def class_weights(
+        self, classes: ClassSet, templates: Sequence[str]
+    ) -> Float[Tensor, "classes dim"]:
+        return self.class_features(classes.names, templates)
+
+    @override
     def card(self) -> dict[str, Any]:
         quick = any(isinstance(module, QuickGELU) for module in self.model.modules())
         return {
@@ -126,6 +143,23 @@ class OpenClipBackbone(DualEncoder, PatchEncoder):
                 for key, value in asdict(self.transform).items()
             },
         }
+
+
+def _encode(
+    tower: nn.Module, pixels: Float[Tensor, "batch 3 side side"]
+) -> Float[Tensor, "batch dim"]:
+    output = tower(pixels)
+    # CoCa's tower gives the tokens beside the feature.
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _scaled_cosine(
+    scale: Float[Tensor, ""],
+    text: Float[Tensor, "classes dim"],
+    tower: nn.Module,
+    features: Float[Tensor, "batch dim"],
+) -> Float[Tensor, "batch classes"]:
+    return scale * F.normalize(features.float(), dim=-1) @ text.T
 
 
 def _build(architecture: str, tag: str, published: Mapping[str, Any]) -> tuple[nn.Module, Any]:

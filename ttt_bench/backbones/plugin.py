@@ -3,8 +3,8 @@
 from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.api.specs import BackboneSpec
 
-DUAL_ENCODER = frozenset({"DualEncoder", "PatchEncoder"})
-CLASSIFIER = frozenset({"Classifier", "PatchEncoder"})
+DUAL_ENCODER = frozenset({"DualEncoder", "PatchEncoder", "TrainableClassifier"})
+CLASSIFIER = frozenset({"Classifier", "PatchEncoder", "TrainableClassifier"})
 
 
 @hookimpl
@@ -30,5 +30,6 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             summary="any timm classifier with its own head, as timm:resnet50.a1_in1k",
             code="ttt_bench.backbones.timm_classifier:TimmBackbone",
             gives=CLASSIFIER,
+            by_argument="ttt_bench.backbones.timm_classifier:spec_of_model",
         ),
     ]

@@ -1,22 +1,34 @@
 """Classifiers of timm: the pooled feature, and the model's own head as the classifier."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 import timm
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench.api.backbone import Classifier, FeatureClassifier, PatchEncoder, Transform
+from ttt_bench.api.backbone import (
+    BatchNormClassifier,
+    Classifier,
+    FeatureClassifier,
+    PatchEncoder,
+    TrainableClassifier,
+    Transform,
+)
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError, unknown
+from ttt_bench.api.specs import BackboneSpec
+from ttt_bench.api.working_copy import WorkingCopy
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
 from ttt_bench.backbones.weights_file import fill, head_outputs, read_state_dict
@@ -27,7 +39,7 @@ ACTIVATIONS = tuple(
 )
 
 
-class TimmBackbone(Classifier, PatchEncoder):
+class TimmBackbone(Classifier, PatchEncoder, TrainableClassifier):
     """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
 
     The image feature is the model's pooled feature before its classifier. Weights are downloaded by
@@ -97,7 +109,7 @@ class TimmBackbone(Classifier, PatchEncoder):
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
-        return self._timm.forward_head(self._timm.forward_features(pixels), pre_logits=True)
+        return _encode(self.model, pixels)
 
     @override
     def encode_patches(
@@ -109,17 +121,39 @@ class TimmBackbone(Classifier, PatchEncoder):
     def head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
         # Heads with a normalization in them take exactly one leading dimension.
         flat = features.reshape(-1, features.shape[-1])  # (*batch, d) -> (n, d)
-        layer = self._timm.get_classifier()
-        outputs = layer(flat[..., None, None] if isinstance(layer, nn.Conv2d) else flat)
+        outputs = _head(self.model, flat)
         return outputs.reshape(*features.shape[:-1], -1)  # (*batch, outputs)
 
     @override
-    def build_classifier(self, classes: ClassSet, templates: Sequence[str]) -> FeatureClassifier:
+    def working_copy(self, classes: ClassSet, templates: Sequence[str]) -> WorkingCopy:
+        self._require_head()
+        columns = torch.tensor(self._columns(classes), device=self.device)
+        return WorkingCopy(copy.deepcopy(self.model), _encode, partial(_classify, columns))
+
+    @override
+    def class_weights(
+        self, classes: ClassSet, templates: Sequence[str]
+    ) -> Float[Tensor, "classes dim"]:
+        self._require_head()
+        layer = self._timm.get_classifier()
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            raise UserError(f"{self.name}: its head is no linear layer; take another model")
+        weights = layer.weight.detach().flatten(1)  # (outputs, d[, 1, 1]) -> (outputs, d)
+        return weights[self._columns(classes)]
+
+    def _columns(self, classes: ClassSet) -> list[int]:
+        return classes.head_outputs("the backbone's", self.num_classes)
+
+    def _require_head(self) -> None:
         if self.num_classes == 0:
             raise UserError(
                 f"{self.name}: has no head to classify with; take a model that has one, or a "
                 "method that brings its own"
             )
+
+    @override
+    def build_classifier(self, classes: ClassSet, templates: Sequence[str]) -> FeatureClassifier:
+        self._require_head()
         return super().build_classifier(classes, templates)
 
     @override
@@ -134,6 +168,57 @@ class TimmBackbone(Classifier, PatchEncoder):
                 for key, value in self.transform.items()
             },
         }
+
+
+class TimmBatchNormBackbone(TimmBackbone, BatchNormClassifier):
+    """A model of timm with BatchNorm2d layers."""
+
+
+def spec_of_model(spec: BackboneSpec, argument: str) -> BackboneSpec:
+    """Return the spec of `timm:ARGUMENT`: a model with BatchNorm2d layers is one more capability.
+
+    Args:
+        spec: the spec of all models.
+        argument: the model's name, perhaps with a tag.
+    """
+    try:
+        found = _has_batch_norm(argument.partition(".")[0])
+    # Loading the model says what is wrong with it.
+    except Exception:
+        found = False
+    if not found:
+        return spec
+    code = f"{__name__}:{TimmBatchNormBackbone.__name__}"
+    return replace(spec, code=code, gives=spec.gives | {BatchNormClassifier.__name__})
+
+
+@cache
+def _has_batch_norm(architecture: str) -> bool:
+    """Say whether a model has BatchNorm2d layers, without memory for its weights."""
+    if architecture not in timm.list_models():
+        return False
+    with torch.device("meta"):
+        model = timm.create_model(architecture)
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def _encode(
+    model: nn.Module, pixels: Float[Tensor, "batch 3 side side"]
+) -> Float[Tensor, "batch dim"]:
+    network = cast(Any, model)
+    return network.forward_head(network.forward_features(pixels), pre_logits=True)
+
+
+def _head(model: nn.Module, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch outputs"]:
+    layer = cast(Any, model).get_classifier()
+    outputs = layer(features[..., None, None] if isinstance(layer, nn.Conv2d) else features)
+    return outputs.flatten(1)  # (b, outputs[, 1, 1]) -> (b, outputs)
+
+
+def _classify(
+    columns: Int[Tensor, " classes"], model: nn.Module, features: Float[Tensor, "batch dim"]
+) -> Float[Tensor, "batch classes"]:
+    return _head(model, features)[:, columns]
 
 
 def _build_for(name: str, weights: Path) -> tuple[nn.Module, dict[str, str]]:

@@ -22,6 +22,7 @@ from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.records import Records
 from ttt_bench.api.sample import Prediction, SampleRNG
+from ttt_bench.api.source_images import SourceImages
 from ttt_bench.api.views import ViewSet
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import load_backbone
@@ -105,7 +106,9 @@ class MethodWorker:
         self._form = ""
         self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
-            task = CachingTask(backbone, dataset.classes, dataset.augmix, spec.precision)
+            task = CachingTask(
+                backbone, dataset.classes, dataset.augmix, spec.precision, SourceImages(dataset)
+            )
             if self.adapter.uses_backbone_classifier:
                 # Built, or refused, before the first sample.
                 _ = task.classifier

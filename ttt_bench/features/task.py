@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -46,8 +47,9 @@ class CachingTask(Task):
         classes: ClassSet,
         augmix: bool = False,
         precision: Precision = "fp32",
+        source_images: Sequence[Image.Image] = (),
     ) -> None:
-        super().__init__(backbone, classes, augmix, precision)
+        super().__init__(backbone, classes, augmix, precision, source_images)
         self._caches: Mapping[ViewSet | None, FeatureCache] = {}
         self._pixel_maker = PixelMaker(backbone)
         self._guard = BackboneGuard(self.backbone.model)

@@ -14,6 +14,7 @@ from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import spread_sample
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import Sample
+from ttt_bench.api.source_images import SourceImages
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import choose_device, load_backbone
 from ttt_bench.features.preparation import strip_metadata
@@ -113,7 +114,12 @@ class MethodUnderTest:
         """
         data = self.dataset
         chosen = data.classes if classes is None else data.classes.subset(classes)
-        return CachingTask(backbone or self.fresh_backbone(), chosen, data.augmix)
+        return CachingTask(
+            backbone or self.fresh_backbone(),
+            chosen,
+            data.augmix,
+            source_images=SourceImages(data),
+        )
 
     def fresh_adapter(self, task: CachingTask | None = None) -> FreshAdapter:
         """Set the method up, as a worker does.

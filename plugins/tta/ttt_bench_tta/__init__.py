@@ -1,0 +1,1 @@
+"""Classic test-time adaptation for ttt-bench."""

@@ -1,0 +1,50 @@
+"""WorkingCopyAdapter: a method that works on a copy of the classifier, batch by batch."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from ttt_bench import Adapter, Inputs, Prediction, Sample, SampleRNG, Task
+
+ConfigT = TypeVar("ConfigT", bound=Any)
+
+
+class WorkingCopyAdapter(Adapter[ConfigT]):
+    """A method that predicts each batch with a copy of the classifier, which it may change.
+
+    Everything that it keeps between batches is an attribute: tensors, plain values, modules and
+    optimizers.
+
+    Attributes:
+        model: the copy, made once for each stream.
+    """
+
+    @override
+    def inputs(self, task: Task) -> Inputs:
+        return Inputs(image_features=False, pixels=(None,))
+
+    @override
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.model = task.working_copy()
+
+    @override
+    def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
+        pixels = self.task.pixels(samples)
+        with self.task.forward_pass():
+            logits = self.predict(pixels, rngs)
+        return [Prediction(scores) for scores in logits]
+
+    def predict(
+        self, pixels: Float[Tensor, "batch 3 side side"], rngs: Sequence[SampleRNG]
+    ) -> Float[Tensor, "batch classes"]:
+        """Return the logits of a batch, and adapt to it.
+
+        Args:
+            pixels: the images, transformed.
+            rngs: the random generators of each sample.
+        """
+        raise NotImplementedError
