@@ -113,7 +113,7 @@ def average(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         momentum: the weight of the teacher.
     """
     for one, other in zip(teacher.parameters(), student.parameters(), strict=True):
-        one.copy_(momentum * one + (1 - momentum) * other)
+        one.mul_(momentum).add_(other, alpha=1 - momentum)
 
 
 @torch.no_grad()

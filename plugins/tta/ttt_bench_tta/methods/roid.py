@@ -136,8 +136,8 @@ def learn(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                mixed = (1 - step.source_share) * parameter + step.source_share * source[name]
-                parameter.copy_(mixed)
+                parameter.mul_(1 - step.source_share)
+                parameter.add_(source[name], alpha=step.source_share)
     return logits.detach(), mean
 
 
