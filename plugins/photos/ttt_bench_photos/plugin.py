@@ -44,6 +44,8 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             name="lite0",
             summary="EfficientNet-Lite0 with ImageNet weights, which are installed with it",
             code="ttt_bench_photos.lite0:Lite0",
-            gives=frozenset({"Classifier", "PatchEncoder"}),
+            gives=frozenset(
+                {"Classifier", "PatchEncoder", "TrainableClassifier", "BatchNormClassifier"}
+            ),
         )
     ]

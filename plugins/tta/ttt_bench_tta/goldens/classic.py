@@ -63,7 +63,7 @@ def run_norm(file: File, case: str) -> Iterator[Tensor]:
 
 def run_tent(file: File, case: str) -> Iterator[Tensor]:
     """Yield the logits of every batch."""
-    steps, episodic = int(file.value(case, "steps", 1)), file.value(case, "episodic", 0)
+    steps, episodic = int(file.value(case, "steps", 1.0)), file.value(case, "episodic", 0.0)
     start = file.model(case)
     tent.configure(start)
     model = copy.deepcopy(start)

@@ -102,7 +102,7 @@ class File:
         if f"{case}/betas" in self._arrays:
             first, second = self._arrays[f"{case}/betas"].tolist()
             return torch.optim.Adam(trained(model), lr=lr, betas=(first, second))
-        nesterov = bool(self.value(case, "nesterov", 0))
+        nesterov = bool(self.value(case, "nesterov", 0.0))
         momentum = self.value(case, "momentum")
         return torch.optim.SGD(trained(model), lr=lr, momentum=momentum, nesterov=nesterov)
 
