@@ -6,8 +6,8 @@ from typing import Any
 from ttt_bench import CLIP_FAMILY, AdapterSpec, GoldenSpec, hookimpl
 
 TRAINABLE = frozenset({"TrainableClassifier"})
-EATA = "Niu et al. 2022, Efficient Test-Time Model Adaptation without Forgetting (arXiv 2204.02610)"
 BATCH_NORM = frozenset({"BatchNormClassifier"})
+EATA = "Niu et al. 2022, Efficient Test-Time Model Adaptation without Forgetting (arXiv 2204.02610)"
 SOURCE_IMAGES = "it sees training images, without their labels, before the test"
 
 VITS = (
@@ -65,7 +65,11 @@ def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """Return the methods, the oldest first."""
+    """Return the methods."""
+    return [*_without_training(), *_by_entropy(), *_by_other_losses()]
+
+
+def _without_training() -> list[AdapterSpec]:
     return [
         _spec(
             "norm",
@@ -76,6 +80,28 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             "covariate shift adaptation (arXiv 2006.16971)",
             needs=BATCH_NORM,
         ),
+        _spec(
+            "t3a",
+            "t3a:T3A",
+            summary="classifies by the most confident features of every class so far",
+            kind="stream",
+            paper="Iwasawa and Matsuo 2021, Test-Time Classifier Adjustment Module for "
+            "Model-Agnostic Domain Generalization (NeurIPS 2021)",
+            needs=TRAINABLE,
+        ),
+        _spec(
+            "lame",
+            "lame:Lame",
+            summary="makes the predictions of a batch agree where features are alike",
+            kind="batch",
+            paper="Boudiaf et al. 2022, Parameter-free Online Test-time Adaptation "
+            "(arXiv 2201.05718)",
+        ),
+    ]
+
+
+def _by_entropy() -> list[AdapterSpec]:
+    return [
         _spec(
             "tent",
             "tent:Tent",
@@ -94,23 +120,6 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             "(arXiv 2110.09506)",
             needs=TRAINABLE,
             presets={"tiny-resnet": MEMO_CIFAR},
-        ),
-        _spec(
-            "t3a",
-            "t3a:T3A",
-            summary="classifies by the most confident features of every class so far",
-            kind="stream",
-            paper="Iwasawa and Matsuo 2021, Test-Time Classifier Adjustment Module for "
-            "Model-Agnostic Domain Generalization (NeurIPS 2021)",
-            needs=TRAINABLE,
-        ),
-        _spec(
-            "lame",
-            "lame:Lame",
-            summary="makes the predictions of a batch agree where features are alike",
-            kind="batch",
-            paper="Boudiaf et al. 2022, Parameter-free Online Test-time Adaptation "
-            "(arXiv 2201.05718)",
         ),
         _spec(
             "eta",
@@ -142,6 +151,21 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             presets=VIT_RATES,
         ),
         _spec(
+            "deyo",
+            "deyo:Deyo",
+            summary="TENT on samples whose prediction depends on the object's shape",
+            kind="stream",
+            paper="Lee et al. 2024, Entropy is not Enough for Test-Time Adaptation "
+            "(arXiv 2403.07366)",
+            needs=TRAINABLE,
+            presets=VIT_RATES,
+        ),
+    ]
+
+
+def _by_other_losses() -> list[AdapterSpec]:
+    return [
+        _spec(
             "cotta",
             "cotta:Cotta",
             summary="learns from an averaged teacher, and restores weights at random",
@@ -158,16 +182,6 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             paper="Yuan et al. 2023, Robust Test-Time Adaptation in Dynamic Scenarios "
             "(arXiv 2303.13899)",
             needs=BATCH_NORM,
-        ),
-        _spec(
-            "deyo",
-            "deyo:Deyo",
-            summary="TENT on samples whose prediction depends on the object's shape",
-            kind="stream",
-            paper="Lee et al. 2024, Entropy is not Enough for Test-Time Adaptation "
-            "(arXiv 2403.07366)",
-            needs=TRAINABLE,
-            presets=VIT_RATES,
         ),
         _spec(
             "roid",
