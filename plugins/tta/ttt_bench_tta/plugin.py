@@ -218,7 +218,7 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
                 "roid",
             ),
             file="classic.npz",
-            arrays=frozenset({"images", "norm/logits", "rotta/logits"}),
+            arrays=frozenset({"images", "norm/logits", "cotta/logits"}),
             tolerances=TOLERANCES,
         )
     ]
