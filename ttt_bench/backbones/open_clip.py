@@ -16,7 +16,13 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench.api.backbone import DualEncoder, PatchEncoder, TrainableClassifier, Transform
+from ttt_bench.api.backbone import (
+    BatchNormClassifier,
+    DualEncoder,
+    PatchEncoder,
+    TrainableClassifier,
+    Transform,
+)
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.working_copy import WorkingCopy
@@ -186,7 +192,7 @@ def _build(architecture: str, tag: str, published: Mapping[str, Any]) -> tuple[n
     return model, open_clip.get_tokenizer(architecture)
 
 
-class TinyClip(OpenClipBackbone):
+class TinyClip(OpenClipBackbone, BatchNormClassifier):
     """`tiny-clip`: the embedded dual encoder, trained on CIFAR-10's training images.
 
     Its folder is read by `open_clip.create_model("local-dir:...")`, after the import of

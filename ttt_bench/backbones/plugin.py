@@ -15,7 +15,7 @@ def ttt_bench_backbones() -> list[BackboneSpec]:
             name="tiny-clip",
             summary="embedded dual encoder for 32x32 images, trained on CIFAR-10's training images",
             code="ttt_bench.backbones.open_clip:TinyClip",
-            gives=DUAL_ENCODER,
+            gives=DUAL_ENCODER | {"BatchNormClassifier"},
         ),
         BackboneSpec(
             name="open_clip",

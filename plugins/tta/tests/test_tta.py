@@ -172,7 +172,7 @@ def refused(result: tuple[int, str, str], *wanted: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["norm", "rotta"])
-@pytest.mark.parametrize("backbone", ["timm:test_vit", "tiny-clip"])
+@pytest.mark.parametrize("backbone", ["timm:test_vit", "open_clip:ViT-B-16/openai"])
 def test_a_backbone_without_batch_norm_is_refused_before_it_is_loaded(
     ttt, monkeypatch: pytest.MonkeyPatch, method: str, backbone: str
 ):

@@ -51,6 +51,8 @@ def train_normalization(model: WorkingCopy, without_last: bool = False) -> None:
 
 
 def _is_last(name: str) -> bool:
+    # A tower of open_clip has a network of timm inside.
+    name = name.removeprefix("trunk.")
     return name in LAST_NORMS or any(part in name for part in LAST_LAYERS)
 
 
