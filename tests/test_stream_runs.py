@@ -20,7 +20,7 @@ from ttt_bench.engine import stream
 from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.executors.local import LocalExecutor
 from ttt_bench.executors.ray import RayExecutor
-from ttt_bench.registry import registered
+from ttt_bench.registry import registered, registry
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import make_plan
 from ttt_bench.runs.streams import StreamSetting
@@ -62,22 +62,47 @@ def assert_same_chunks(one: RunFolder, other: RunFolder) -> None:
     assert all(records_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_stream_killed_at_its_writes_ends_like_an_undisturbed_one(ttt):
+def killed(seed: int, kills: int, command: list[str]) -> str:
+    """Run a command that is killed again and again, and return what it says."""
     driver = Path(__file__).parent / "stream_kill_driver.py"
-    root = Path(__file__).parents[1]
-    command = [
-        sys.executable, str(driver), "0", "6", *CONTINUAL, "-m", "drifting", "-o", "killed"
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, check=False, env=environment
+        [sys.executable, str(driver), str(seed), str(kills), *command],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "continues with" in done.stderr
+    return done.stderr
+
+
+def test_a_stream_killed_at_its_writes_ends_like_an_undisturbed_one(ttt):
+    assert "continues with" in killed(0, 6, [*CONTINUAL, "-m", "drifting", "-o", "killed"])
     code, _, err = ttt(*CONTINUAL, "-m", "drifting", "-o", "undisturbed")
     assert code == 0, err
     assert_same_chunks(folder("killed"), folder("undisturbed"))
     assert not folder("killed").states.path.exists()
+
+
+def test_every_shipped_online_method_survives_kills(ttt):
+    """All in one command, so that a kill hits one of them and the others continue after it."""
+    methods = [
+        name
+        for name, item in registry().adapters.items()
+        if item.spec.kind == "stream" and item.spec not in SPECS
+    ]
+    if not methods:
+        pytest.skip("needs plugins/tta")
+    words = [word for name in methods for word in ("-m", name)]
+    command = [*RUN[:-1], "64", "--stream", "mixed", "--set", "batch_size=4", *words]
+    killed(1, 10, [*command, "-o", "killed"])
+    code, _, err = ttt(*command, "-o", "undisturbed")
+    assert code == 0, err
+    for name in methods:
+        one, other = folder("killed", name), folder("undisturbed", name)
+        assert records_equal(one.read_records(), other.read_records()), name
+        assert not one.states.path.exists()
 
 
 def test_a_lost_chunk_is_computed_again_from_the_last_state_and_compared(ttt, capfd):
