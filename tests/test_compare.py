@@ -135,7 +135,7 @@ def test_averages_are_over_all_datasets_or_absent():
 
     rows = [row("a", "imagenet", 60.0), row("a", "imagenet-a", 40.0), row("a", "imagenet-r", 20.0)]
     means = averages([*rows, row("b", "imagenet-a", 50.0)])
-    names = {"method": "a", "backbone": "b", "precision": "fp32"}
+    names = {"name": "a", "method": "a", "backbone": "b", "precision": "fp32"}
     assert means[0] == {**names, "mean": 40.0, "ood_mean": 30.0}
     assert means[1]["mean"] is None
     assert means[1]["ood_mean"] is None
