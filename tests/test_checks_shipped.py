@@ -14,13 +14,26 @@ QUICK: dict[str, dict[str, Any]] = {
     "ttt-mae": {"steps": 2, "copies": 4},
     **{name: {"views": 8, "selection": 0.25} for name in ("tpt", "tpt-coop", "tpt-cocoop")},
 }
+# Likewise, with every part of the method at work on a few samples.
+SMALL: dict[str, dict[str, Any]] = {
+    "norm": {"prior": 2},
+    "memo": {"views": 3},
+    "t3a": {"filter_k": 2},
+    "eata": {"fisher_images": 4, "entropy_margin": 2, "similarity_margin": 2},
+    "sar": {"entropy_margin": 2},
+    "cotta": {"threshold": 2, "copies": 2, "restore": 0.1, "teacher_momentum": 0.5},
+    "rotta": {"memory": 4, "update_every": 2, "teacher_rate": 0.5},
+    "deyo": {"select_margin": 2, "plpd": -1},
+}
 # These have nothing to check in a method without steps, without draws, or with a head of its own.
 MAY_SKIP = {"check_last_step_reported", "check_another_seed_another_draw", "check_class_order"}
 
 
 @pytest.mark.parametrize("method", sorted(registry().adapters))
 def test_a_shipped_method_passes(method: str):
-    checks = adapter_checks(method, settings=QUICK.get(method), samples=3, device="cpu")
+    checks = adapter_checks(
+        method, settings={**QUICK, **SMALL}.get(method), samples=3, device="cpu"
+    )
     findings = {check.name: check() for check in checks}
     assert list(findings) == checks_of_kind(registry().adapters[method].spec.kind)
     known = {name for name, finding in findings.items() if finding.status == "known failure"}

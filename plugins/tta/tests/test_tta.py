@@ -62,7 +62,8 @@ def small() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("method", METHODS)
+# The tests of all shipped methods run the checks on a dual encoder.
+@pytest.mark.parametrize("method", ["norm", "memo", "sar", "cotta", "rotta"])
 def test_conforms_on_a_small_network(method: str):
     settings = SETTINGS.get(method, {})
     checks = adapter_checks(method, backbone="small", settings=settings, samples=4, device="cpu")

@@ -131,10 +131,6 @@ class Sar(WorkingCopyAdapter[SarConfig]):
         super().setup(task)
         configure(self.model)
         self.source = weights_of(self.model)
-        self.start()
-
-    def start(self) -> None:
-        """Begin with a new optimizer, and without a mean loss."""
         lr = scaled_rate(self.config.lr, self.config.batch_size, self.model)
         self.optimizer = make_optimizer(self.model, self.config, lr)
         self.mean_loss: float | None = None
@@ -149,5 +145,6 @@ class Sar(WorkingCopyAdapter[SarConfig]):
         self.mean_loss = moving_average(self.mean_loss, loss)
         if self.mean_loss is not None and self.mean_loss < config.reset_below:
             put_back(self.model, self.source)
-            self.start()
+            self.optimizer.state.clear()
+            self.mean_loss = None
         return logits
