@@ -1,5 +1,6 @@
-"""Dual encoders: the embedded one is as its card says, and rounding is that of any batch."""
+"""The embedded models are as their cards say, and rounding is that of any batch."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,14 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from ttt_bench.api.backbone import Classifier
 from ttt_bench.api.cost import Counter
-from ttt_bench.backbones import tiny_clip
+from ttt_bench.api.specs import CLASSIFIER_FAMILY
+from ttt_bench.backbones import tiny_clip, tiny_resnet
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
-from ttt_bench.engine.loading import load_backbone
+from ttt_bench.engine.loading import default_backbone, load_backbone
 
 FOLDER = Path(tiny_clip.__file__).parent
 
@@ -91,3 +95,32 @@ def test_card_records_what_decides_numbers(tiny):
     assert len(card["weights"]) == 64
     assert (card["dtype"], card["activation"]) == ("float32", "GELU")
     assert card["transform"]["size"] == [32, 32]
+
+
+def test_tiny_resnet_knows_clean_photographs(run_json):
+    (run,) = run_json("--method", "source", "--limit", 1600)
+    assert run["backbone"] == "tiny-resnet"
+    assert run["groups"]["clean"] >= 80
+
+
+def test_tiny_resnet_is_a_classifier_with_batchnorm():
+    resnet = load_backbone("tiny-resnet", "cpu")
+    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    features = resnet.encode_image(pixels)
+    assert isinstance(resnet, Classifier)
+    assert torch.equal(resnet.head(features), resnet.model(pixels))
+    assert resnet.encode_patches(pixels).shape == (3, 8, 8, resnet.feature_dim)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in resnet.model.modules())
+
+
+@pytest.mark.parametrize("dataset", ["cifar10-c-mini", "cifar10", "cifar10-c:fog@5"])
+def test_tiny_resnet_is_the_default_of_classifiers_on_cifar10(dataset: str):
+    assert default_backbone(dataset, CLASSIFIER_FAMILY) == "tiny-resnet"
+
+
+@pytest.mark.parametrize("folder", [tiny_clip, tiny_resnet])
+def test_a_model_card_names_the_hash_of_its_file(folder):
+    path = Path(folder.__file__).parent
+    (weights,) = path.glob("*.safetensors")
+    card = (path / "MODEL_CARD.md").read_text()
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in card

@@ -223,7 +223,9 @@ def test_of_two_state_dicts_the_plain_one_is_taken_and_said(weights: Path, tmp_p
 
 
 def test_source_on_a_dual_encoder_is_zero_shot(run_json, records_of):
-    source, zero_shot = run_json("-m", "source", "-m", "clip-zero-shot", "--limit", 20)
+    source, zero_shot = run_json(
+        "-m", "source", "-m", "clip-zero-shot", "-b", "tiny-clip", "--limit", 20
+    )
     assert records_equal(records_of(source), records_of(zero_shot))
 
 

@@ -59,6 +59,7 @@ from .api.sample import Sample as Sample
 from .api.sample import SampleRNG as SampleRNG
 
 # Specs
+from .api.specs import CLASSIFIER_FAMILY as CLASSIFIER_FAMILY
 from .api.specs import CLIP_FAMILY as CLIP_FAMILY
 from .api.specs import AdapterSpec as AdapterSpec
 from .api.specs import BackboneFamily as BackboneFamily

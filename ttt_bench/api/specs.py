@@ -76,6 +76,11 @@ CLIP_FAMILY = BackboneFamily(
     default="open_clip:ViT-B-16/openai",
     by_dataset={"cifar10-c-mini": "tiny-clip"},
 )
+CLASSIFIER_FAMILY = BackboneFamily(
+    name="classifier",
+    default="timm:resnet50.tv_in1k",
+    by_dataset=dict.fromkeys(("cifar10-c-mini", "cifar10", "cifar10-c"), "tiny-resnet"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,20 @@ CLASSIFIER = frozenset({"Classifier", "PatchEncoder", "TrainableClassifier"})
 
 @hookimpl
 def ttt_bench_backbones() -> list[BackboneSpec]:
-    """Return the embedded dual encoder, open_clip's models and timm's classifiers."""
+    """Return the embedded models, open_clip's models and timm's classifiers."""
     return [
         BackboneSpec(
             name="tiny-clip",
             summary="embedded dual encoder for 32x32 images, trained on CIFAR-10's training images",
             code="ttt_bench.backbones.open_clip:TinyClip",
             gives=DUAL_ENCODER | {"BatchNormClassifier"},
+        ),
+        BackboneSpec(
+            name="tiny-resnet",
+            summary="embedded classifier with BatchNorm for 32x32 images, trained on CIFAR-10's "
+            "training images",
+            code="ttt_bench.backbones.timm_classifier:TinyResnet",
+            gives=CLASSIFIER | {"BatchNormClassifier"},
         ),
         BackboneSpec(
             name="open_clip",

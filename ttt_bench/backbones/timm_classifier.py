@@ -29,6 +29,7 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.specs import BackboneSpec
 from ttt_bench.api.working_copy import WorkingCopy
+from ttt_bench.backbones import tiny_resnet
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
 from ttt_bench.backbones.weights_file import fill, head_outputs, read_state_dict
@@ -172,6 +173,23 @@ class TimmBackbone(Classifier, PatchEncoder, TrainableClassifier):
 
 class TimmBatchNormBackbone(TimmBackbone, BatchNormClassifier):
     """A model of timm with BatchNorm2d layers."""
+
+
+class TinyResnet(TimmBatchNormBackbone):
+    """`tiny-resnet`: the embedded classifier with BatchNorm, trained on CIFAR-10's training images.
+
+    The import of `ttt_bench.backbones.tiny_resnet.network` registers its network with timm.
+    """
+
+    takes_weights = False
+
+    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
+        from ttt_bench.backbones.tiny_resnet.network import NETWORK_NAME
+
+        self.name = "tiny-resnet"
+        model = timm.create_model(NETWORK_NAME)
+        fill(model, read_state_dict(tiny_resnet.WEIGHTS), tiny_resnet.WEIGHTS)
+        self._adopt(model, device)
 
 
 def spec_of_model(spec: BackboneSpec, argument: str) -> BackboneSpec:

@@ -1,7 +1,7 @@
 """The baselines, registered like any other plugin's methods."""
 
 from ttt_bench.api.hookspecs import hookimpl
-from ttt_bench.api.specs import AdapterSpec
+from ttt_bench.api.specs import CLASSIFIER_FAMILY, AdapterSpec
 
 CLIP = "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision"
 
@@ -14,6 +14,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             name="source",
             summary="the frozen backbone with its own classifier",
             code="ttt_bench.baselines.source:Source",
+            family=CLASSIFIER_FAMILY,
         ),
         AdapterSpec(
             name="clip-zero-shot",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ttt_bench import CLIP_FAMILY, AdapterSpec, GoldenSpec, hookimpl
+from ttt_bench import CLASSIFIER_FAMILY, AdapterSpec, GoldenSpec, hookimpl
 
 TRAINABLE = frozenset({"TrainableClassifier"})
 BATCH_NORM = frozenset({"BatchNormClassifier"})
@@ -59,7 +59,7 @@ TOLERANCES = {
 
 def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
     return AdapterSpec(
-        name=name, code=f"ttt_bench_tta.methods.{code}", family=CLIP_FAMILY, **fields
+        name=name, code=f"ttt_bench_tta.methods.{code}", family=CLASSIFIER_FAMILY, **fields
     )
 
 
