@@ -56,23 +56,27 @@ class ResultSet:
         return [after for word, after in pairwise(words) if word == "--method"]
 
 
-EVERY_METHOD = (
-    "clip-zero-shot", "clip-ensemble", "apm", "tpt", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
-    "vit-probe", "fine-tune", "joint-train", "ttt-mae",
+ON_TINY_RESNET = (
+    "source", "norm", "t3a", "lame", "tent", "eta", "eata", "sar", "cotta", "rotta", "deyo", "roid",
 )  # fmt: skip
+ON_TINY_CLIP = (
+    "clip-zero-shot", "clip-ensemble", "apm", "tpt", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
+)  # fmt: skip
+ON_TINY_MAE = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
+
+
+def command(methods: Sequence[str], limit: int) -> str:
+    """Return the command that runs some methods on the embedded dataset."""
+    named = " ".join(f"--method {method}" for method in methods)
+    return f"ttt-bench run {named} --dataset cifar10-c-mini --limit {limit}"
+
+
+GRIDS = ("overview", "groups")
 SETS = (
-    ResultSet(
-        "first",
-        "ttt-bench run --method clip-zero-shot --method apm --dataset cifar10-c-mini --limit 480",
-        "README.md",
-    ),
-    ResultSet(
-        "every",
-        f"ttt-bench run {' '.join(f'--method {name}' for name in EVERY_METHOD)} "
-        "--dataset cifar10-c-mini --limit 480",
-        "docs/results.md",
-        ("overview", "groups"),
-    ),
+    ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
+    ResultSet("tiny-resnet", command(ON_TINY_RESNET, 1600), "docs/results.md", GRIDS),
+    ResultSet("tiny-clip", command(ON_TINY_CLIP, 480), "docs/results.md", GRIDS),
+    ResultSet("tiny-mae", command(ON_TINY_MAE, 480), "docs/results.md", GRIDS),
 )
 
 

@@ -42,19 +42,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("build/cifar10"))
     parser.add_argument("--build", type=Path, default=Path("build/tiny-resnet"))
+    parser.add_argument("--images", type=int, default=10_000, help="at most so many of a split")
     args = parser.parse_args()
     model = load_backbone("tiny-resnet", "cpu").model
     scores: dict[str, tuple[float, float, float]] = {}
     splits = {name: read_split(name, args.data) for name in ("test", "held-out")}
     # A batch that is sorted by class has the statistics of its class.
     orders = {
-        name: torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(0))
+        name: torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(0))[
+            : args.images
+        ]
         for name, split in splits.items()
     }
     for condition in CONDITIONS:
         columns: list[float] = []
         for name, adapt in (("test", False), ("held-out", False), ("held-out", True)):
-            pixels = to_tensor(corrupted(name, condition, args.data))[orders[name]]
+            pixels = to_tensor(corrupted(name, condition, args.data)[orders[name]])
             labels = torch.from_numpy(splits[name].labels)[orders[name]]
             columns.append(accuracy(model, pixels, labels, adapt))
         scores[condition] = (columns[0], columns[1], columns[2])
@@ -65,6 +68,8 @@ def main() -> None:
     )
     card = TEMPLATE.read_text().format(
         **json.loads((args.build / "options.json").read_text()),
+        test_images=len(orders["test"]),
+        held_out_images=len(orders["held-out"]),
         stages=", ".join(f"{depth} blocks of {channels}" for channels, depth in STAGES).replace(
             "1 blocks", "1 block"
         ),
