@@ -286,8 +286,8 @@ def test_a_reader_has_the_row_that_names_it():
         assert row.how_to_get.archives or row.how_to_get.steps
 
 
-def test_only_imagenet_is_in_distribution():
-    in_distribution = [
+def test_only_clean_photographs_of_imagenets_kind_are_in_distribution():
+    in_distribution = {
         name for name, item in registry().datasets.items() if item.spec.in_distribution
-    ]
-    assert in_distribution == ["imagenet"]
+    }
+    assert in_distribution == {"imagenet", "photos"}

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from ttt_bench.api import cost
@@ -22,6 +21,8 @@ from ttt_bench.api.views import ViewSet
 from ttt_bench.api.working_copy import WorkingCopy
 
 CapabilityT = TypeVar("CapabilityT", bound=Backbone)
+# Pillow images. A type check that looks at one would decode it.
+LazyImages = Sequence[Any]
 
 
 class Task:
@@ -41,7 +42,7 @@ class Task:
         classes: ClassSet,
         augmix: bool = False,
         precision: Precision = "fp32",
-        source_images: Sequence[Image.Image] = (),
+        source_images: LazyImages = (),
     ) -> None:
         self.backbone = backbone
         self.classes = classes
@@ -50,7 +51,7 @@ class Task:
         self._source_images = source_images
 
     @property
-    def source_images(self) -> Sequence[Image.Image]:
+    def source_images(self) -> LazyImages:
         """The dataset's training images without their labels, decoded when they are read.
 
         A method that reads them says so in `AdapterSpec.labelled_data`.

@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -23,7 +22,7 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.inputs import NormalDraw
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.sample import Sample, SampleRNG
-from ttt_bench.api.task import Task
+from ttt_bench.api.task import LazyImages, Task
 from ttt_bench.api.views import ViewSet
 from ttt_bench.features.cache import Feature, FeatureCache, image_name, views_name
 from ttt_bench.features.guard import BackboneGuard
@@ -47,7 +46,7 @@ class CachingTask(Task):
         classes: ClassSet,
         augmix: bool = False,
         precision: Precision = "fp32",
-        source_images: Sequence[Image.Image] = (),
+        source_images: LazyImages = (),
     ) -> None:
         super().__init__(backbone, classes, augmix, precision, source_images)
         self._caches: Mapping[ViewSet | None, FeatureCache] = {}
