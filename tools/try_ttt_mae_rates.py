@@ -27,7 +27,7 @@ from ttt_bench_ttt_mae.methods.ttt_mae import (
 )
 from ttt_bench_ttt_mae.transform import to_pixels
 
-COPIES = (32,)
+COPIES = (16,)
 RATES = (1e-3, 5e-3, 2e-2)
 
 
