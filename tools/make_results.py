@@ -62,7 +62,6 @@ ON_TINY_RESNET = (
 ON_TINY_CLIP = (
     "clip-zero-shot", "clip-ensemble", "apm", "tpt", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
 )  # fmt: skip
-ON_TINY_MAE = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
 
 
 def command(methods: Sequence[str], limit: int) -> str:
@@ -76,7 +75,6 @@ SETS = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
     ResultSet("tiny-resnet", command(ON_TINY_RESNET, 1600), "docs/results.md", GRIDS),
     ResultSet("tiny-clip", command(ON_TINY_CLIP, 480), "docs/results.md", GRIDS),
-    ResultSet("tiny-mae", command(ON_TINY_MAE, 480), "docs/results.md", GRIDS),
 )
 
 
