@@ -30,6 +30,8 @@ def ttt(
     """Type a command in an empty folder; returns exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TTT_BENCH_DATA", raising=False)
+    # The processes of pytest-xdist have the width of a terminal; tables go into a pipe here.
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def command(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
