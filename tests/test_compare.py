@@ -309,19 +309,19 @@ def test_show_of_everything_that_is_registered(ttt, name: str, texts: list[str])
 
 def test_kinds_and_known_failures_are_listed_and_shown(ttt):
     spec = AdapterSpec(
-        name="lame", summary="Laplacian", code="ttt_bench.baselines.source:Source", kind="batch",
+        name="laplace", summary="Laplacian", code="ttt_bench.baselines.source:Source", kind="batch",
         known_failures={"batch-independence": "by its paper"},
     )  # fmt: skip
     with registered(adapters=[spec]):
         _, out, _ = ttt("list", "methods")
-        (line,) = [line for line in out.splitlines() if line.startswith("lame")]
+        (line,) = [line for line in out.splitlines() if line.startswith("laplace")]
         assert " ".join(line.split()) == (
-            "lame batch Laplacian; fails by design: batch-independence (by its paper)"
+            "laplace batch Laplacian; fails by design: batch-independence (by its paper)"
         )
         _, out, _ = ttt("list", "methods", "--format", "json")
-        row = next(row for row in json.loads(out)["methods"] if row["name"] == "lame")
+        row = next(row for row in json.loads(out)["methods"] if row["name"] == "laplace")
         assert (row["kind"], row["known_failures"]) == ("batch", dict(spec.known_failures))
-        _, out, _ = ttt("show", "lame")
+        _, out, _ = ttt("show", "laplace")
         assert "batch (a prediction depends on its batch" in out
         assert "batch-independence: by its paper" in out
 
