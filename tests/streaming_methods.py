@@ -11,6 +11,17 @@ from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction, registere
 from ttt_bench.engine import stream
 from ttt_bench.engine.worker import MethodWorkerSpec
 
+SPEC = MethodWorkerSpec(
+    method="drifting",
+    config={"batch_size": 8},
+    dataset="cifar10-c-mini",
+    backbone="tiny-clip",
+    data_root=None,
+    device="cpu",
+    seed=0,
+    batch_size=16,
+)
+
 
 class OnlineConfig(AdapterConfig):
     batch_size: int = Field(8, ge=1)

@@ -8,22 +8,13 @@ import pytest
 import torch
 from pydantic import Field
 
+from tests import streaming_methods
 from tests.records_equal import records_equal
 from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction
-from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.registry import registered
 from ttt_bench.runs.plan import make_plan
 
-SPEC = MethodWorkerSpec(
-    method="running-mean",
-    config={"batch_size": 5},
-    dataset="cifar10-c-mini",
-    backbone="tiny-clip",
-    data_root=None,
-    device="cpu",
-    seed=0,
-    batch_size=16,
-)
+SPEC = replace(streaming_methods.SPEC, method="running-mean", config={"batch_size": 5})
 
 
 class RunningMeanConfig(AdapterConfig):

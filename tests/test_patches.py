@@ -114,12 +114,12 @@ def test_patch_encoders_are_declared_as_such():
     declared = {
         name for name, entry in registry().backbones.items() if "PatchEncoder" in entry.spec.gives
     }
-    assert declared == {"tiny-clip", "open_clip", "timm", "tiny-mae", "mae"}
+    assert declared == {"tiny-clip", "tiny-resnet", "open_clip", "timm", "tiny-mae", "mae", "lite0"}
 
 
 def test_a_backbone_without_a_capability_is_refused(tmp_path: Path):
     backbone, _ = loaded("test_resnet", tmp_path)
     task = Task(backbone, ClassSet(("a",)))
     assert task.require(PatchEncoder) is backbone
-    with pytest.raises(UserError, match="TimmBackbone is no DualEncoder"):
+    with pytest.raises(UserError, match="TimmBatchNormBackbone is no DualEncoder"):
         task.require(DualEncoder)

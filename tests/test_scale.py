@@ -185,7 +185,7 @@ def test_dry_run_says_what_a_run_takes_and_writes_nothing(ttt, tmp_path: Path):
     assert [plan["missing_chunks"] for plan in json.loads(out)["plans"]] == [0, 0]
     code, out, _ = ttt(*RUN[:-4], *methods, "--dry-run")
     assert code == 0
-    assert "1,920 of 1,920" in out
+    assert "3,200 of 3,200" in out
 
 
 class Entries(Sequence[Entry]):

@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.records_equal import records_equal
-from tests.streaming_methods import SPECS, ElsewhereSpec, always_save_states
+from tests.streaming_methods import SPEC, SPECS, ElsewhereSpec, always_save_states
 from ttt_bench.api.executor import LostStateError, RecordsWithState, chains, without_state
 from ttt_bench.engine import stream
-from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.executors.local import LocalExecutor
 from ttt_bench.executors.ray import RayExecutor
 from ttt_bench.registry import registered, registry
@@ -25,16 +24,6 @@ from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import make_plan
 from ttt_bench.runs.streams import StreamSetting
 
-SPEC = MethodWorkerSpec(
-    method="drifting",
-    config={"batch_size": 8},
-    dataset="cifar10-c-mini",
-    backbone="tiny-clip",
-    data_root=None,
-    device="cpu",
-    seed=0,
-    batch_size=16,
-)
 RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--limit", "192")
 CONTINUAL = (*RUN, "--stream", "continual", "--revisit")
 

@@ -70,9 +70,8 @@ def main() -> None:
         **json.loads((args.build / "options.json").read_text()),
         test_images=len(orders["test"]),
         held_out_images=len(orders["held-out"]),
-        stages=", ".join(f"{depth} blocks of {channels}" for channels, depth in STAGES).replace(
-            "1 blocks", "1 block"
-        ),
+        blocks=", ".join(str(depth) for _, depth in STAGES),
+        channels=", ".join(str(channels) for channels, _ in STAGES),
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         size=WEIGHTS.stat().st_size / 1e6,
         sha=hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),

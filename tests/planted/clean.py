@@ -130,7 +130,7 @@ class AsksForAnotherSizeLate(Adapter):
 
 
 def is_bright(image):
-    return sum(image.resize((1, 1)).getpixel((0, 0))) > 330
+    return sum(image.resize((1, 1)).getpixel((0, 0))) > 373
 
 
 class BatchedConfig(AdapterConfig):

@@ -22,9 +22,9 @@ from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.records import Records
 from ttt_bench.api.sample import Prediction, SampleRNG
-from ttt_bench.api.source_images import SourceImages
 from ttt_bench.api.views import ViewSet
 from ttt_bench.datasets.loading import load_dataset
+from ttt_bench.datasets.source_images import SourceImages
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.engine.process_state import restored, without_exit

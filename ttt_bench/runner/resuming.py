@@ -1,11 +1,11 @@
 """Resuming streams: from which state a chain of chunks goes on, and what becomes of the states."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from ttt_bench.api.errors import MethodError, UserError
-from ttt_bench.api.executor import Chunk, RecordsWithState
+from ttt_bench.api.executor import Chunk, RecordsWithState, chains
 from ttt_bench.api.records import Records
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import Plan
@@ -21,26 +21,16 @@ def chunks_to_run(plan: Plan, missing: Collection[int], folder: RunFolder, key: 
         key: the run's key.
     """
     runs: list[Chunk] = []
-    for chain in _chains(plan):
-        gaps = [chunk.number for chunk in chain if chunk.number in missing]
+    for chain in chains(plan.all_chunks):
+        gaps = [chunk.number for chunk in chain.chunks if chunk.number in missing]
         if not gaps:
             continue
-        first = chain[0].number
+        # The numbers of a chain's chunks come one after another.
+        first = chain.chunks[0].number
         begin, state = _last_state(folder, range(first, gaps[0]), key)
-        part = chain[begin - first : gaps[-1] + 1 - first]
+        part = chain.chunks[begin - first : gaps[-1] + 1 - first]
         runs += [replace(part[0], state=state), *part[1:]]
     return runs
-
-
-def _chains(plan: Plan) -> Iterator[list[Chunk]]:
-    """Yield the chunks of each chain; their numbers come one after another."""
-    chain: list[Chunk] = []
-    for chunk in plan.all_chunks:
-        if chunk.follows is None and chain:
-            yield chain
-            chain = []
-        chain.append(chunk)
-    yield chain
 
 
 def _last_state(folder: RunFolder, numbers: range, key: str) -> tuple[int, bytes | None]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -240,7 +240,7 @@ class RunFolder:
         first = card.method["chunks"]
         return self._chunk_parts(card, range(first, first + revisited_chunks(card)))
 
-    def _chunk_parts(self, card: Card, numbers: Iterable[int]) -> list[Part]:
+    def _chunk_parts(self, card: Card, numbers: range) -> list[Part]:
         parts = list[Part]()
         for number in numbers:
             self._require_chunk(number)

@@ -14,8 +14,8 @@ from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import spread_sample
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import Sample
-from ttt_bench.api.source_images import SourceImages
 from ttt_bench.datasets.loading import load_dataset
+from ttt_bench.datasets.source_images import SourceImages
 from ttt_bench.engine.loading import choose_device, load_backbone
 from ttt_bench.features.preparation import strip_metadata
 from ttt_bench.features.task import CachingTask

@@ -25,19 +25,25 @@ class TrainingConfig(AdapterConfig):
 
 
 def make_optimizer(
-    model: nn.Module, config: TrainingConfig, lr: float, nesterov: bool = False
+    model: nn.Module, config: TrainingConfig, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """Return the configured optimizer of the parameters that learn.
 
     Args:
         model: the working copy.
         config: the method's configuration.
-        lr: the learning rate.
         nesterov: whether SGD has Nesterov's momentum.
     """
+    parameters, lr = trained(model), config.lr
     if config.optimizer == "adam":
-        return torch.optim.Adam(trained(model), lr=lr, betas=(0.9, 0.999))
-    return torch.optim.SGD(trained(model), lr=lr, momentum=config.momentum, nesterov=nesterov)
+        return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.999))
+    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, nesterov=nesterov)
+
+
+def make_scaled_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the configured optimizer with the rate for its size of batch, see `scaled_rate`."""
+    lr = scaled_rate(config.lr, config.batch_size, model)
+    return make_optimizer(model, config.model_copy(update={"lr": lr}))
 
 
 def scaled_rate(lr: float, batch_size: int, model: nn.Module) -> float:

@@ -152,7 +152,7 @@ class Cotta(WorkingCopyAdapter[CottaConfig]):
         use_batch_statistics(self.model)
         self.teacher, self.anchor = copy.deepcopy(self.model), copy.deepcopy(self.model)
         configure(self.model)
-        self.optimizer = make_optimizer(self.model, self.config, self.config.lr, nesterov=True)
+        self.optimizer = make_optimizer(self.model, self.config, nesterov=True)
         self.augmentation = Augmentation(task.backbone)
 
     @override

@@ -22,7 +22,7 @@ from typing_extensions import override
 from ttt_bench import SampleRNG, Task, WorkingCopy, entropy
 from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.methods.sar import configure
-from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer, scaled_rate
+from ttt_bench_tta.optimizers import TrainingConfig, descend, make_scaled_optimizer
 
 Pixels = Float[Tensor, "batch 3 side side"]
 # Destroys the images at some positions of the batch.
@@ -161,8 +161,7 @@ class Deyo(WorkingCopyAdapter[DeyoConfig]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         configure(self.model)
-        lr = scaled_rate(self.config.lr, self.config.batch_size, self.model)
-        self.optimizer = make_optimizer(self.model, self.config, lr)
+        self.optimizer = make_scaled_optimizer(self.model, self.config)
 
     @override
     def predict(

@@ -20,7 +20,7 @@ from typing_extensions import override
 from ttt_bench import SampleRNG, Task, WorkingCopy, entropy
 from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.methods.tent import configure
-from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer, scaled_rate
+from ttt_bench_tta.optimizers import TrainingConfig, descend, make_scaled_optimizer
 
 # Weight of the past in the mean prediction.
 MOMENTUM = 0.9
@@ -123,8 +123,7 @@ class Eta(WorkingCopyAdapter[EtaConfig]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         configure(self.model)
-        lr = scaled_rate(self.config.lr, self.config.batch_size, self.model)
-        self.optimizer = make_optimizer(self.model, self.config, lr)
+        self.optimizer = make_scaled_optimizer(self.model, self.config)
         self.mean: Tensor | None = None
 
     @property

@@ -158,7 +158,7 @@ class Roid(WorkingCopyAdapter[RoidConfig]):
         super().setup(task)
         configure(self.model)
         self.source = weights_of(self.model)
-        self.optimizer = make_optimizer(self.model, self.config, self.config.lr, nesterov=True)
+        self.optimizer = make_optimizer(self.model, self.config, nesterov=True)
         classes = len(task.classes)
         self.mean = torch.full((classes,), 1 / classes, device=task.device)
         self.augmentation = Augmentation(task.backbone)

@@ -158,7 +158,7 @@ class Rotta(WorkingCopyAdapter[RottaConfig]):
         config = self.config
         configure(self.model, config.statistics_rate)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = make_optimizer(self.model, config, config.lr)
+        self.optimizer = make_optimizer(self.model, config)
         self.memory = Memory(
             config.memory, len(task.classes), config.age_weight, config.entropy_weight
         )

@@ -24,7 +24,7 @@ from ttt_bench_tta.normalization import (
     use_batch_statistics,
     weights_of,
 )
-from ttt_bench_tta.optimizers import TrainingConfig, make_optimizer, scaled_rate
+from ttt_bench_tta.optimizers import TrainingConfig, make_scaled_optimizer
 
 # Weight of the past in the mean loss.
 MOMENTUM = 0.9
@@ -131,8 +131,7 @@ class Sar(WorkingCopyAdapter[SarConfig]):
         super().setup(task)
         configure(self.model)
         self.source = weights_of(self.model)
-        lr = scaled_rate(self.config.lr, self.config.batch_size, self.model)
-        self.optimizer = make_optimizer(self.model, self.config, lr)
+        self.optimizer = make_scaled_optimizer(self.model, self.config)
         self.mean_loss: float | None = None
 
     @override

@@ -17,7 +17,7 @@ from typing_extensions import override
 from ttt_bench import SampleRNG, Task, WorkingCopy, entropy
 from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.normalization import train_normalization, use_batch_statistics
-from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer, scaled_rate
+from ttt_bench_tta.optimizers import TrainingConfig, descend, make_scaled_optimizer
 
 
 class TentConfig(TrainingConfig):
@@ -67,8 +67,7 @@ class Tent(WorkingCopyAdapter[TentConfig]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         configure(self.model)
-        lr = scaled_rate(self.config.lr, self.config.batch_size, self.model)
-        self.optimizer = make_optimizer(self.model, self.config, lr)
+        self.optimizer = make_scaled_optimizer(self.model, self.config)
 
     @override
     def predict(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import overload
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 from typing_extensions import override
@@ -13,11 +14,11 @@ class SourceImages(Sequence[Image.Image]):
     """The training images of a dataset, decoded when they are read; the labels stay behind."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        _datasets[self] = dataset
 
     @override
     def __len__(self) -> int:
-        return len(self._dataset.training)
+        return len(_datasets[self].training)
 
     @overload
     def __getitem__(self, index: int) -> Image.Image: ...
@@ -25,6 +26,11 @@ class SourceImages(Sequence[Image.Image]):
     def __getitem__(self, index: slice) -> list[Image.Image]: ...
     @override
     def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        dataset = _datasets[self]
         if isinstance(index, slice):
-            return [self._dataset.open_training(one) for one in range(len(self))[index]]
-        return self._dataset.open_training(range(len(self))[index])
+            return [dataset.open_training(one) for one in range(len(self))[index]]
+        return dataset.open_training(range(len(self))[index])
+
+
+# Outside of the sequence, which methods hold: the dataset knows the labels.
+_datasets: WeakKeyDictionary[SourceImages, Dataset] = WeakKeyDictionary()
