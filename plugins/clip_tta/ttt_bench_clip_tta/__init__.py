@@ -1,0 +1,1 @@
+"""Test-time methods for CLIP for ttt-bench."""

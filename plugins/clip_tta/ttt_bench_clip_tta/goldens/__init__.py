@@ -1,0 +1,1 @@
+"""Numbers of the original releases, and the code that computes them again."""
