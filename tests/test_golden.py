@@ -41,7 +41,7 @@ def test_every_method_with_a_release_in_the_goldens_is_registered():
     assert {"apm", "tpt", "ttt-mae", "tent"} <= covered <= set(registry().adapters)
 
 
-@pytest.mark.parametrize("plugin", ["apm", "tpt", "ttt_mae", "tta"])
+@pytest.mark.parametrize("plugin", ["apm", "tpt", "ttt_mae", "tta", "clip_tta"])
 def test_a_wheel_carries_the_goldens_of_its_plugin(plugin: str, tmp_path: Path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "-w", str(tmp_path)]
