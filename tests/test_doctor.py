@@ -245,7 +245,7 @@ def test_everything_that_is_tried_by_default_is_registered_with_settings_that_ar
     assert set(CHECKED) == {"apm", "tpt", "ttt-mae"}
     tried = [*CHECKED.items(), *((t.method, t.settings) for t in (*ON_A_CPU, *ON_CUDA))]
     for method, settings in tried:
-        config = resolve_config(registry().adapters.find(method).spec, "tiny-clip", settings)
+        config = resolve_config(registry().adapters.find(method).spec, "tiny-clip", "", settings)
         assert settings.items() <= config.items()
 
 

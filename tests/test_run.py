@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.records_equal import records_equal
+from ttt_bench import AdapterSpec, registered
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
 from ttt_bench.baselines.clip import ZeroShot
@@ -167,10 +168,35 @@ def work(spec: MethodWorkerSpec, chunks: list[Chunk]) -> dict[int, Records]:
 
 @pytest.mark.parametrize("method", ["apm", "tpt", "tpt-cocoop", "cocoop"])
 def test_order_of_chunks_and_process_change_nothing(method: str):
-    config = resolve_config(registry().adapters[method].spec, "tiny-clip", {})
+    config = resolve_config(registry().adapters[method].spec, "tiny-clip", "", {})
     spec = replace(SPEC, method=method, config=config)
     chunks = list(make_plan(load_dataset("cifar10-c-mini"), 40).chunks)
     here = work(spec, chunks[::-1])
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         elsewhere = pool.submit(work, spec, chunks).result()
     assert all(records_equal(here[chunk.number], elsewhere[chunk.number]) for chunk in chunks)
+
+
+def test_a_datasets_preset_stands_on_the_card_and_below_the_table(ttt):
+    spec = AdapterSpec(
+        name="preset",
+        summary="",
+        code="tests.streaming_methods:Drifting",
+        kind="stream",
+        dataset_presets={"cifar10-c-mini": {"batch_size": 4}},
+        dataset_presets_note="chosen per test set by the authors",
+    )
+    words = ("run", "-m", "preset", "-d", "cifar10-c-mini:fog@5", "--limit", "4", "-o")
+    with registered(adapters=[spec]):
+        code, out, err = ttt(*words, "one")
+        assert code == 0, err
+        assert "¶ preset" in " ".join(out.split())
+        assert "chosen per test set by the authors (batch_size 4)" in " ".join(out.split())
+        assert ttt(*words, "other", "--set", "batch_size=2")[0] == 0
+    one, other = (
+        RunFolder(Path(name) / "cifar10-c-mini-fog@5" / "preset").card().method
+        for name in ("one", "other")
+    )
+    assert one["dataset_preset"] == {"values": {"batch_size": 4}, "note": spec.dataset_presets_note}
+    assert one["config"]["batch_size"] == 4
+    assert "dataset_preset" not in other

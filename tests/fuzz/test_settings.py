@@ -134,12 +134,12 @@ def test_any_configuration(settings: dict[str, Any]):
 
     def resolve() -> dict[str, dict[str, Any]]:
         shares = split_settings(settings, SPECS)
-        return {name: resolve_config(SPECS[name], "tiny-clip", shares[name]) for name in SPECS}
+        return {name: resolve_config(SPECS[name], "tiny-clip", "", shares[name]) for name in SPECS}
 
     found = outcome(resolve)
     if isinstance(found, UserError):
         return
     for name, config in found.items():
         assert json.loads(json.dumps(config)) == config
-        assert resolve_config(SPECS[name], "tiny-clip", config) == config
+        assert resolve_config(SPECS[name], "tiny-clip", "", config) == config
         assert set(config) == set(Settings.model_fields)

@@ -96,6 +96,9 @@ class AdapterSpec(Spec):
         needs: names of the capability classes that the backbone must be, such as "DualEncoder".
         family: the default backbones.
         presets: configuration values for named backbones, over the class's own defaults.
+        dataset_presets: configuration values for named datasets, over those of the backbone.
+        dataset_presets_note: what the values of `dataset_presets` were chosen on; the card and
+            every table show it.
         labelled_data: the labelled data the method has learned from, "" for none.
         known_failures: conformance checks that the method fails by design, with the reason of each;
             `list` and every table show them.
@@ -106,8 +109,33 @@ class AdapterSpec(Spec):
     needs: frozenset[str] = frozenset()
     family: BackboneFamily = CLIP_FAMILY
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset_presets_note: str = ""
     labelled_data: str = ""
     known_failures: Mapping[str, str] = field(default_factory=dict)
+
+    def preset(self, backbone: str, dataset: str) -> dict[str, Any]:
+        """Return the configuration values for a backbone and a dataset, by field.
+
+        Args:
+            backbone: the backbone's name.
+            dataset: the dataset's name, with or without an argument.
+        """
+        return {**self.presets.get(backbone, {}), **self._dataset_preset(dataset)}
+
+    def dataset_preset_card(self, dataset: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what the card says of a dataset's preset, None where no value of it is in force.
+
+        Args:
+            dataset: the dataset's name, with or without an argument.
+            config: every field of the configuration with its value.
+        """
+        preset = self._dataset_preset(dataset)
+        in_force = {name: value for name, value in preset.items() if config[name] == value}
+        return {"values": in_force, "note": self.dataset_presets_note} if in_force else None
+
+    def _dataset_preset(self, dataset: str) -> Mapping[str, Any]:
+        return self.dataset_presets.get(dataset.partition(":")[0], {})
 
 
 @dataclass(frozen=True, kw_only=True)

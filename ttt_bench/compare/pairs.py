@@ -16,7 +16,7 @@ from ttt_bench.runs.card import differences
 
 # Fields of the method part in which two methods differ by nature, and those that follow from it.
 BY_NATURE = ("plugin", "config", "code.method")
-DERIVED = ("method", "chunks", "known_failures")
+DERIVED = ("method", "chunks", "known_failures", "dataset_preset")
 
 
 def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:

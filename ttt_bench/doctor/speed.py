@@ -102,7 +102,7 @@ def method_speed(test: SpeedTest, backbone: Backbone, dataset: Dataset, rate: fl
     """
     spec = MethodWorkerSpec(
         method=test.method,
-        config=resolve_config(registry().adapters.find(test.method).spec, "", test.settings),
+        config=resolve_config(registry().adapters.find(test.method).spec, "", "", test.settings),
         dataset=dataset.name,
         backbone="drawn",
         data_root=None,

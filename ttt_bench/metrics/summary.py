@@ -68,9 +68,16 @@ def summarize(
         **_stream_facts(card, records),
         "labelled_data": card.method["labelled_data"],
         "known_failures": card.method["known_failures"],
+        **_preset_facts(card),
         "fingerprint": card.fingerprint,
     }
     return summary, records
+
+
+def _preset_facts(card: Card) -> dict[str, Any]:
+    """Return what a summary says of the dataset's preset, nothing where none is in force."""
+    preset = card.method.get("dataset_preset")
+    return {} if preset is None else {"dataset_preset": preset}
 
 
 def _stream_facts(card: Card, records: Records) -> dict[str, Any]:

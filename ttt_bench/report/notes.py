@@ -16,6 +16,7 @@ COUNTING = (
 LABELS_USED = "†"
 NOT_ALONE = "‡"
 KNOWN_FAILURES = "§"
+DATASET_PRESET = "¶"
 DEPENDS_ON = {
     "batch": "of kind batch: a prediction depends on the other samples of its batch",
     "stream": "online: saw other test samples before; a prediction depends on them and on "
@@ -36,6 +37,7 @@ def marked_name(row: Summary) -> str:
         LABELS_USED: row["labelled_data"],
         NOT_ALONE: row["kind"] in DEPENDS_ON,
         KNOWN_FAILURES: row["known_failures"],
+        DATASET_PRESET: row.get("dataset_preset"),
     }
     return row_name(row) + "".join(mark for mark, applies in marks.items() if applies)
 
@@ -61,7 +63,7 @@ def notes(rows: Sequence[Summary]) -> list[str]:
 
 
 def _order_of_marks(item: tuple[str, Any]) -> int:
-    return (LABELS_USED, NOT_ALONE, KNOWN_FAILURES).index(item[0][0])
+    return (LABELS_USED, NOT_ALONE, KNOWN_FAILURES, DATASET_PRESET).index(item[0][0])
 
 
 def _texts(row: Summary) -> list[str]:
@@ -75,6 +77,9 @@ def _texts(row: Summary) -> list[str]:
         texts.append(f"{NOT_ALONE} {DEPENDS_ON[row['kind']]}{samples}{_stream_text(row)}")
     for check, reason in row["known_failures"].items():
         texts.append(f"{KNOWN_FAILURES} fails the check {check} by design ({reason})")
+    if preset := row.get("dataset_preset"):
+        values = ", ".join(f"{name} {value}" for name, value in preset["values"].items())
+        texts.append(f"{DATASET_PRESET} {preset['note']} ({values})")
     return texts
 
 

@@ -153,7 +153,13 @@ def latex(grid: Grid) -> str:
 def _tex(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$", "≠": r"$\neq$"}
+    special |= {
+        "†": r"$^\dagger$",
+        "‡": r"$^\ddagger$",
+        "§": r"$^\S$",
+        "¶": r"$^\P$",
+        "≠": r"$\neq$",
+    }
     special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
     return "".join(special.get(character, character) for character in text)
 

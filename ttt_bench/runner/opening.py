@@ -84,7 +84,7 @@ def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
             f"{spec.name} needs a backbone that classifies, which {backbone} does not; "
             "see `ttt-bench list backbones`"
         )
-    values = resolve_config(spec, backbone, config.settings)
+    values = resolve_config(spec, backbone, config.dataset, config.settings)
     if spec.kind != "sample" and "batch_size" not in values:
         raise UserError(
             f"{spec.name} is of kind {spec.kind}: its configuration needs a field batch_size"
@@ -195,6 +195,7 @@ def open_run(
             "dataset": plugins.datasets.find(config.dataset).spec,
         }
     )
+    preset = spec.dataset_preset_card(config.dataset, values)
     card = Card(
         protocol=protocol_part(dataset, plan.indices, config.limit, config.seed, sorted(skip)),
         method={
@@ -212,6 +213,7 @@ def open_run(
             "labelled_data": spec.labelled_data or None,
             "known_failures": dict(spec.known_failures),
             "chunks": len(plan.chunks),
+            **({} if preset is None else {"dataset_preset": preset}),
             **({} if spec.kind == "sample" else {"stream": _stream_card(config, plan, size)}),
         },
     )

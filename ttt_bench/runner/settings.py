@@ -1,4 +1,4 @@
-"""A method's configuration: its class's defaults, the backbone's preset, the user's settings."""
+"""A method's configuration: its class's defaults, its presets, the user's settings."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,16 @@ from ttt_bench.api.errors import UserError, described, unknown
 from ttt_bench.api.specs import AdapterSpec
 
 
-def resolve_config(spec: AdapterSpec, backbone: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_config(
+    spec: AdapterSpec, backbone: str, dataset: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return every field of the method's configuration with its value, as plain JSON.
+
+    Args:
+        spec: the method.
+        backbone: the backbone's name, for its preset.
+        dataset: the dataset's name, for its preset.
+        settings: the fields that the user sets.
 
     Raises:
         UserError: a setting names no field, or its value is refused.
@@ -21,7 +29,7 @@ def resolve_config(spec: AdapterSpec, backbone: str, settings: Mapping[str, Any]
         if key not in config_type.model_fields:
             raise unknown(f"configuration key of {spec.name}", key, config_type.model_fields)
     try:
-        text = json.dumps({**spec.presets.get(backbone, {}), **settings})
+        text = json.dumps({**spec.preset(backbone, dataset), **settings})
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{spec.name}: a setting is no plain value ({described(error)})") from error
     try:

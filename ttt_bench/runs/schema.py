@@ -60,6 +60,8 @@ STREAM = {
     "revisited": int,
     "revisited_chunks": int,
 }
+# The field `dataset_preset`, where the configuration has values that are a dataset's own.
+DATASET_PRESET = {"values": {}, "note": str}
 COST = {
     "flops_per_sample": {"frozen": DIRECTIONS, "adapted": DIRECTIONS},
     "setup_flops": {"*": NUMBER},
@@ -91,9 +93,9 @@ def require_manifest(manifest: Mapping[str, Any], where: str) -> None:
     """
     require_shape(manifest, MANIFEST, where)
     method = manifest["card"]["method"]
-    if "stream" in method:
-        shape = {"card": {"method": {"stream": STREAM}}}
-        require_shape(manifest, shape, where)
+    for field, shape in (("stream", STREAM), ("dataset_preset", DATASET_PRESET)):
+        if field in method:
+            require_shape(manifest, {"card": {"method": {field: shape}}}, where)
 
 
 def _misfits(value: Any, shape: Any, at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

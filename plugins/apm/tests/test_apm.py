@@ -182,7 +182,7 @@ def test_adapting_a_sample_again_gives_the_same_prediction(task: Task, samples: 
 
 
 def tiny_config(**overrides: object) -> dict:
-    return resolve_config(registry().adapters["apm"].spec, "tiny-clip", overrides)
+    return resolve_config(registry().adapters["apm"].spec, "tiny-clip", "", overrides)
 
 
 def test_released_values_are_the_defaults():

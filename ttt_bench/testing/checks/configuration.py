@@ -25,7 +25,7 @@ def check_configuration_round_trip(method: "MethodUnderTest") -> Finding:
     config_type: Any = method.spec.load().Config
     if not (isinstance(config_type, type) and issubclass(config_type, AdapterConfig)):
         raise CheckFailed(f"Config is {config_type!r}, not a subclass of AdapterConfig")
-    presets = method.spec.presets.get(method.backbone_name, {})
+    presets = method.spec.preset(method.backbone_name, method.dataset.name)
     config = config_type(**{**presets, **method.settings})
     text = _json(config)
     try:
