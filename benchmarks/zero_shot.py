@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from feeding import make_folder
 from PIL import Image
@@ -27,8 +26,8 @@ from ttt_bench import Backbone, Chunk, Records
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.doctor.drawn import DrawnClip
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
-from ttt_bench.runs.arrow import to_table
-from ttt_bench.runs.checksum import chunk_checksum
+from ttt_bench.runs.arrow import to_parquet, to_table
+from ttt_bench.runs.checksum import UNSEALED, chunk_checksum, sealed_file
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import make_plan
 from ttt_bench.toolkit.atomic import atomic_write
@@ -88,9 +87,10 @@ def run(worker: MethodWorker, folder: Path) -> None:
 
 def save(folder: RunFolder, number: int, records: Records) -> None:
     """Write a chunk as a run does, its manifest aside."""
-    metadata = {"run": "k", "chunk": str(number), "sha256": chunk_checksum(records, "k", number)}
+    checksum = chunk_checksum(records, "k", number)
+    metadata = {"run": "k", "chunk": str(number), "sha256": checksum, "seal": UNSEALED}
     with atomic_write(folder.chunk_path(number)) as temporary:
-        pq.write_table(to_table(records, metadata), temporary, use_dictionary=False)
+        temporary.write_bytes(sealed_file(to_parquet(to_table(records, metadata))))
 
 
 @torch.no_grad()

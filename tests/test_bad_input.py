@@ -10,7 +10,8 @@ from PIL import Image
 
 from ttt_bench.api.specs import BackboneSpec
 from ttt_bench.registry import registered
-from ttt_bench.runs import folder as run_folder
+from ttt_bench.runs.arrow import to_parquet
+from ttt_bench.runs.checksum import UNSEALED, sealed_file
 from ttt_bench.runs.folder import RunFolder
 
 RUN = ("run", "--device", "cpu", "--limit", 70, "--output", "r")
@@ -153,11 +154,12 @@ def test_flipped_byte_in_a_chunk(ttt, finished):
 
 
 def test_a_chunk_whose_values_were_edited(ttt, finished):
-    """A file that is whole, with a right answer more than the method gave."""
+    """A file that is whole and sealed, with a right answer more than the method gave."""
     table = pq.read_table(finished.chunk_path(0))
     label = table.column_names.index("prediction")
     right = table.set_column(label, table.schema.field(label), table["label"])
-    pq.write_table(right, finished.chunk_path(0))
+    unsealed = right.replace_schema_metadata({**right.schema.metadata, b"seal": UNSEALED})
+    finished.chunk_path(0).write_bytes(sealed_file(to_parquet(unsealed)))
     one_line(ttt("compare", "r"), "000000.parquet", "checksum")
     assert_mends(ttt, finished, "000000.parquet")
 
@@ -204,17 +206,17 @@ def test_unfinished_run_is_not_compared(ttt, finished):
 
 
 def test_full_disk_keeps_finished_chunks(ttt, monkeypatch):
-    write = run_folder.pq.write_table
+    write = Path.write_bytes
     written = []
 
-    def full(table, where, **options):
+    def full(path, content):
         if len(written) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(where)
-        write(table, where, **options)
+        written.append(path)
+        write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.pq, "write_table", full)
+        patch.setattr(Path, "write_bytes", full)
         one_line(ttt(*RUN, *ZERO_SHOT, *MINI), "No space left on device", "same command")
     folder = RunFolder(Path("r/cifar10-c-mini/clip-zero-shot"))
     assert [path.name for path in (folder.path / "chunks").iterdir()] == ["000000.parquet"]

@@ -61,6 +61,14 @@ def to_table(records: Records, metadata: Mapping[str, str] | None = None) -> pa.
     )
 
 
+def to_parquet(table: pa.Table) -> bytes:
+    """Return the bytes of a parquet file with a table."""
+    content = pa.BufferOutputStream()
+    # Logits hardly repeat: dictionaries of them and compression would only cost time.
+    pq.write_table(table, content, use_dictionary=False, compression="none", write_statistics=False)
+    return content.getvalue().to_pybytes()
+
+
 def from_table(table: pa.Table) -> Records:
     """Convert a table to records, whose arrays are read-only.
 
@@ -115,10 +123,14 @@ def opened_table(content: bytes, largest: int) -> pq.ParquetFile:
     columns = [group.column(i) for group in groups for i in range(group.num_columns)]
     values = max((column.num_values for column in columns), default=0)
     size = sum(column.total_uncompressed_size for column in columns)
-    # Equal rows of logits may be packed into one; read, each takes its own bytes.
-    rows = file.metadata.num_rows * max(
-        (file.schema.column(i).length for i in range(len(file.schema))), default=0
-    )
+    # Equal rows of logits may be packed into one; read, each takes its own bytes. The parquet
+    # schema's own `length` aborts the process on some damaged files.
+    widths = [
+        field.type.byte_width
+        for field in file.schema_arrow
+        if pa.types.is_fixed_size_binary(field.type)
+    ]
+    rows = file.metadata.num_rows * max(widths, default=0)
     if max(WIDTH * values, size, rows) > largest:
         raise ValueError("the records are too large")
     return file

@@ -9,6 +9,9 @@ from ttt_bench.runs.card import digest
 
 CHECKSUM = "sha256"
 RUN = "run"
+# Stands in a file before the digits of its checksum, which count as zeros.
+SEAL = "file-sha256:"
+UNSEALED = SEAL + 64 * "0"
 
 
 def sealed(value: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -43,3 +46,26 @@ def unsealed(value: Mapping[str, Any], key: str | None = None) -> dict[str, Any]
 def chunk_checksum(records: Records, key: str, number: int) -> str:
     """Return the SHA-256 of a chunk's records, the run's key and the chunk's number."""
     return hashlib.sha256(f"{key}\0{number}\0{records.digest()}".encode()).hexdigest()
+
+
+def sealed_file(content: bytes) -> bytes:
+    """Return a file's bytes with their checksum in place of the zeros after its last `SEAL`.
+
+    Raises:
+        ValueError: the bytes hold no `UNSEALED`.
+    """
+    start = content.rindex(UNSEALED.encode()) + len(SEAL)
+    checksum = hashlib.sha256(content).hexdigest()
+    return content[:start] + checksum.encode() + content[start + 64 :]
+
+
+def require_sealed_file(content: bytes) -> None:
+    """Check the bytes of a sealed file, so that no parser gets damaged ones.
+
+    Raises:
+        ValueError: they are not those that were sealed.
+    """
+    start = content.rfind(SEAL.encode()) + len(SEAL)
+    unsealed_content = content[:start] + 64 * b"0" + content[start + 64 :]
+    if hashlib.sha256(unsealed_content).hexdigest().encode() != content[start : start + 64]:
+        raise ValueError("its bytes do not fit their checksum")

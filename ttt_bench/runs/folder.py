@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.records import Records
 from ttt_bench.api.regular_files import require_regular
-from ttt_bench.runs.arrow import from_table, joined, opened_table, to_table
+from ttt_bench.runs.arrow import from_table, joined, opened_table, to_parquet, to_table
 from ttt_bench.runs.card import Card, card_of, read_card, revisited_chunks
-from ttt_bench.runs.checksum import chunk_checksum, sealed, unsealed
+from ttt_bench.runs.checksum import (
+    UNSEALED,
+    chunk_checksum,
+    require_sealed_file,
+    sealed,
+    sealed_file,
+    unsealed,
+)
 from ttt_bench.runs.parts import Part
 from ttt_bench.runs.states import StateFiles
 from ttt_bench.toolkit.atomic import atomic_write
@@ -160,16 +166,10 @@ class RunFolder:
             "run": key,
             "chunk": str(number),
             "sha256": chunk_checksum(records, key, number),
+            "seal": UNSEALED,
         }
         with _writing(self.chunk_path(number)) as temporary:
-            # Logits hardly repeat: dictionaries of them and compression would only cost time.
-            pq.write_table(
-                to_table(records, metadata),
-                temporary,
-                use_dictionary=False,
-                compression="none",
-                write_statistics=False,
-            )
+            temporary.write_bytes(sealed_file(to_parquet(to_table(records, metadata))))
 
     def read_chunk(self, number: int, key: str, sample_ids: Sequence[str] | None = None) -> Records:
         """Read the records of one chunk of the run with this key.
@@ -181,7 +181,10 @@ class RunFolder:
         path = self._require_chunk(number)
         require_regular(path, LARGEST_CHUNK)
         try:
-            table = opened_table(path.read_bytes(), LARGEST_CHUNK).read(use_threads=False)
+            content = path.read_bytes()
+            # The parser of parquet files ends the process on some damaged ones.
+            require_sealed_file(content)
+            table = opened_table(content, LARGEST_CHUNK).read(use_threads=False)
             records, metadata = from_table(table), table.schema.metadata
             if metadata[b"sha256"].decode() != chunk_checksum(
                 records, metadata[b"run"].decode(), int(metadata[b"chunk"])
