@@ -25,7 +25,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "rotta": {"memory": 4, "update_every": 2, "teacher_rate": 0.5},
     "deyo": {"select_margin": 2, "plpd": -1},
     **{name: {"views": 8} for name in ("view-mean", "view-vote", "zero", "mta")},
-    "confident-mean": {"views": 8, "selection": 0.25},
+    **{
+        name: {"views": 8, "selection": 0.25}
+        for name in ("confident-mean", "tda", "boostadapter", "dpe")
+    },
+    "dmn": {"views": 8, "selection": 0.25, "capacity": 2},
 }
 # These have nothing to check in a method without steps, without draws, or with a head of its own.
 MAY_SKIP = {"check_last_step_reported", "check_another_seed_another_draw", "check_class_order"}

@@ -85,6 +85,8 @@ def test_every_shipped_online_method_survives_kills(ttt):
         pytest.skip("needs plugins/tta")
     words = [word for name in methods for word in ("-m", name)]
     command = [*RUN[:-1], "64", "--stream", "mixed", "--set", "batch_size=4", *words]
+    if "tda" in methods:
+        command += ["--set", "views=8", "--set", "selection=0.25"]
     killed(1, 8, [*command, "-o", "killed"])
     code, _, err = ttt(*command, "-o", "undisturbed")
     assert code == 0, err

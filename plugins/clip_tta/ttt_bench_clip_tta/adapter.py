@@ -71,6 +71,8 @@ class ViewAdapter(Adapter[ViewConfigT]):
 
     @override
     def inputs(self, task: Task) -> Inputs:
+        if self.config.views == 1:
+            return Inputs()
         return Inputs(image_features=False, view_features=(self.view_set(task),))
 
     @override
@@ -84,7 +86,10 @@ class ViewAdapter(Adapter[ViewConfigT]):
         self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]
     ) -> Float[Tensor, "batch views dim"]:
         """Return unit features of the views of samples; the first view is the image itself."""
-        features = self.task.encode_views(samples, rngs, self.view_set(self.task))
+        if self.config.views == 1:
+            features = self.task.encode_image(samples)[:, None]  # (B, D) -> (B, 1, D)
+        else:
+            features = self.task.encode_views(samples, rngs, self.view_set(self.task))
         return F.normalize(features, dim=2)
 
     def logits(

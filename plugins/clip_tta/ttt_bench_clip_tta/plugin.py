@@ -3,11 +3,13 @@
 from typing import Any
 
 from ttt_bench import AdapterSpec, GoldenSpec, hookimpl
+from ttt_bench_clip_tta import presets
 
 DUAL_ENCODER = frozenset({"DualEncoder"})
 
 # Differences relative to an output's largest value.
-TOLERANCES: dict[str, float] = {}
+# DPE's steps are nearly signs of gradients, some of them near 0.
+TOLERANCES: dict[str, float] = {f"dpe/{case}/logits": 1e-3 for case in ("A", "V", "dtd")}
 
 
 def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
@@ -66,7 +68,55 @@ def _by_training() -> list[AdapterSpec]:
 
 
 def _by_memory() -> list[AdapterSpec]:
-    return []
+    return [
+        _spec(
+            "tda",
+            "tda:TDA",
+            summary="raises classes by a cache of confident features, lowers by an uncertain one",
+            kind="stream",
+            paper="Karmanov et al. 2024, Efficient Test-Time Adaptation of Vision-Language Models "
+            "(arXiv 2403.18293)",
+            dataset_presets=presets.tda(),
+            dataset_presets_note=presets.CHOSEN,
+        ),
+        _spec(
+            "boostadapter",
+            "boostadapter:BoostAdapter",
+            summary="TDA whose cache also holds a sample's own confident views",
+            kind="stream",
+            paper="Zhang et al. 2024, BoostAdapter: Improving Vision-Language Test-Time Adaptation "
+            "via Regional Bootstrapping (arXiv 2410.15430)",
+            dataset_presets=presets.boostadapter(),
+            dataset_presets_note=presets.CHOSEN,
+        ),
+        _spec(
+            "dpe",
+            "dpe:DPE",
+            summary="evolves prototypes of texts and of images, with a step for each sample",
+            kind="stream",
+            paper="Zhang et al. 2024, Dual Prototype Evolving for Test-Time Generalization of "
+            "Vision-Language Models (arXiv 2410.12790)",
+            dataset_presets=presets.dpe(),
+            dataset_presets_note=presets.CHOSEN,
+        ),
+        _spec(
+            "dmn",
+            "dmn:DMN",
+            summary="adds a classifier of remembered features that are like the sample",
+            kind="stream",
+            paper="Zhang et al. 2024, Dual Memory Networks: A Versatile Adaptation Approach for "
+            "Vision-Language Models (arXiv 2403.17589)",
+        ),
+        _spec(
+            "onzeta",
+            "onzeta:OnZeta",
+            summary="balances the classes of a stream, and learns a vision proxy of each",
+            kind="stream",
+            paper="Qian and Hu 2024, Online Zero-Shot Classification with CLIP (arXiv 2408.13320)",
+            dataset_presets=presets.onzeta(),
+            dataset_presets_note=presets.COUNTED,
+        ),
+    ]
 
 
 @hookimpl
@@ -77,7 +127,7 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             name="clip_features",
             summary="the methods that need features alone, on 60 samples of 32 views",
             code="ttt_bench_clip_tta.goldens.features:compute",
-            methods=("zero", "mta"),
+            methods=("zero", "mta", "tda", "boostadapter", "dpe", "dmn", "onzeta"),
             file="clip_features.npz",
             arrays=frozenset({"input/text_features", "input/views", "input/logit_scale"}),
             tolerances=TOLERANCES,

@@ -21,9 +21,13 @@ def check_same_seed_same_result(method: "MethodUnderTest") -> Finding:
 
 @check(order=15)
 def check_another_seed_another_draw(method: "MethodUnderTest") -> Finding:
-    """Check that a method that draws predicts something else under another seed."""
+    """Check that a method that draws predicts something else under another seed.
+
+    A draw of an online method may also show in its state, long before it changes a prediction.
+    """
     from ttt_bench.testing.attempt import SEED
-    from ttt_bench.testing.sequence import batch_name
+    from ttt_bench.testing.sequence import batch_name, state_of
+    from ttt_bench.testing.snapshot.tree import diff, roots_of
 
     purposes = ", ".join(sorted(method.forward_pass.purposes))
     if not purposes:
@@ -37,6 +41,10 @@ def check_another_seed_another_draw(method: "MethodUnderTest") -> Finding:
                     f"draws for {purposes}; another seed changes {batch_name(positions)} in "
                     f"{difference.partition(' (')[0]}"
                 )
+    if method.spec.kind == "stream":
+        expected, state = method.forward_pass.states[len(method.batches)], state_of(fresh)
+        for change in diff(roots_of(expected, ["adapter"]), roots_of(state, ["adapter"])):
+            return Finding(f"draws for {purposes}; another seed changes {change.path}")
     raise CheckFailed(
         f"asks its rngs for {purposes}, but another seed changes no prediction: either the "
         "draws are not used, or they come from a generator of its own"

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt_bench_clip_tta.goldens import episodic
+from ttt_bench_clip_tta.goldens import episodic, online
 from ttt_bench_clip_tta.goldens.file import FeatureFile
 
-METHODS: tuple[Callable[[FeatureFile], Mapping[str, Tensor]], ...] = (*episodic.METHODS,)
+METHODS: tuple[Callable[[FeatureFile], Mapping[str, Tensor]], ...] = (
+    *episodic.METHODS,
+    *online.METHODS,
+)
 
 
 @torch.no_grad()
