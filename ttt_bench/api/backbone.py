@@ -141,6 +141,10 @@ class Backbone(ABC):
         return digest.hexdigest()
 
 
+# A single prompt at a time leaves a device idle; all prompts of 1000 classes may fill its memory.
+PROMPTS_AT_ONCE = 64
+
+
 class DualEncoder(Backbone):
     """A backbone with a text tower in the same feature space, such as CLIP.
 
@@ -167,10 +171,14 @@ class DualEncoder(Backbone):
         Source: CLIP (Radford et al. 2021, section 3.1.4).
         """
         means: list[Tensor] = []
-        for name in names:
-            features = self.encode_text([template.format(name) for template in templates]).float()
-            means.append(F.normalize(features, dim=-1).mean(0))
-        return F.normalize(torch.stack(means), dim=-1)
+        at_once = max(1, PROMPTS_AT_ONCE // len(templates))
+        for start in range(0, len(names), at_once):
+            some = names[start : start + at_once]
+            prompts = [template.format(name) for name in some for template in templates]
+            units = F.normalize(self.encode_text(prompts).float(), dim=-1)
+            # (n * templates, dim) -> (n, templates, dim) -> (n, dim)
+            means.append(units.unflatten(0, (len(some), len(templates))).mean(1))
+        return F.normalize(torch.cat(means), dim=-1)
 
     def build_classifier(self, classes: ClassSet, templates: Sequence[str]) -> FeatureClassifier:
         """Build the zero-shot classifier: scaled cosine to the class text features."""

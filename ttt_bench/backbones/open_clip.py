@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -208,4 +208,10 @@ class TinyClip(OpenClipBackbone, BatchNormClassifier):
         with quiet():
             model = open_clip.create_model(folder, require_pretrained=True)
             self._matched = {}
-            self._adopt(model, open_clip.get_tokenizer(folder), device)
+            self._adopt(model, _tokenizer(folder), device)
+
+
+@cache
+def _tokenizer(name: str) -> Any:
+    """Return the tokenizer of a model; its vocabulary takes 0.2 s to read."""
+    return open_clip.get_tokenizer(name)

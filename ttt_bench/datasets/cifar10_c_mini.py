@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Cifar10CMini(Dataset):
         self.name = f"{base}:{argument}" if argument else base
         self._choice = parse_choice(argument)
         self._file = VALIDATION_FILE if self._choice.validation else TEST_FILE
-        self._sheets = ImageSheets(self._file)
+        self._sheets = _sheets(self._file)
         self._groups = self._choice.groups
         key = "validation/{}/{:05d}" if self._choice.validation else "{}/{:04d}"
         rows = list(zip(self._sheets.indices.tolist(), self._sheets.labels.tolist(), strict=True))
@@ -117,7 +118,7 @@ class Cifar10CMini(Dataset):
             for group in self._groups
             for index, label in rows
         ]
-        self._few_shot = ImageSheets(FEW_SHOT_FILE)
+        self._few_shot = _sheets(FEW_SHOT_FILE)
         labels = self._few_shot.labels.tolist()
         self.training = [
             Entry(f"train/{index:05d}", None, label)
@@ -151,3 +152,9 @@ class Cifar10CMini(Dataset):
     def namespace(self) -> str:
         # An image has one id in every selection that holds it.
         return facts.CIFAR10_C_MINI.name
+
+
+@cache
+def _sheets(file: Path) -> ImageSheets:
+    """Return the images of a file; the methods of one process decode them once."""
+    return ImageSheets(file)
