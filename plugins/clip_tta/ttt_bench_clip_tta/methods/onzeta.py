@@ -104,6 +104,7 @@ class OnZeta(Adapter[OnZetaConfig]):
         share = config.vision_weight * min(self.seen / config.length, 1) ** 0.5
         label = share * vision_label + (1 - share) * text_label
         rate = config.proxy_rate / self.seen**0.5 / config.temperature
-        step = rate * torch.outer(vision_label - text_label, feature)  # (C, D)
-        self.proxies = F.normalize(self.proxies - step, dim=1)
+        # (C, D) - rate (C) x (D)
+        moved = torch.addr(self.proxies, vision_label - text_label, feature, alpha=-rate)
+        self.proxies = F.normalize(moved, dim=1)
         return label, text_label
