@@ -27,6 +27,12 @@ def compare(path: Path) -> dict[str, Any]:
     arrays = goldens.read_arrays(path)
     if set(arrays) >= cifar_c_golden.ARRAYS:
         return cifar_c_golden.compare(arrays)
+    if "golden_file" in arrays:
+        # The inputs are those of another golden file; the plugin's own stands in for a missing one.
+        beside = path.with_name(str(arrays["golden_file"]))
+        if beside.is_file():
+            inputs = goldens.read_arrays(beside)
+            arrays |= {f"golden_file/{name}": value for name, value in inputs.items()}
     result = goldens.compare(goldens.recognise(arrays), arrays)
     return {
         "kind": result.spec.name,

@@ -12,7 +12,10 @@ from ttt_bench.testing.suite import checks_of_kind
 QUICK: dict[str, dict[str, Any]] = {
     "apm": {"steps": 3},
     "ttt-mae": {"steps": 2, "copies": 4},
-    **{name: {"views": 8, "selection": 0.25} for name in ("tpt", "tpt-coop", "tpt-cocoop")},
+    **{
+        name: {"views": 8, "selection": 0.25}
+        for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "rlcf")
+    },
 }
 # Likewise, with every part of the method at work on a few samples.
 SMALL: dict[str, dict[str, Any]] = {
@@ -30,6 +33,8 @@ SMALL: dict[str, dict[str, Any]] = {
         for name in ("confident-mean", "tda", "boostadapter", "dpe")
     },
     "dmn": {"views": 8, "selection": 0.25, "capacity": 2},
+    "watt": {"steps": 1, "rounds": 2, "templates": ["a {}", "the {}"]},
+    "clipartt": {"steps": 2},
 }
 # These have nothing to check in a method without steps, without draws, or with a head of its own.
 MAY_SKIP = {"check_last_step_reported", "check_another_seed_another_draw", "check_class_order"}

@@ -46,7 +46,7 @@ class Inputs:
     """Everything that `adapt` asks the task for; loaders make it ahead of the method.
 
     Whatever is asked for and not declared is made when it is asked for: results are the same, only
-    later. View sets are part of the protocol card and must be declared.
+    later. View sets and further backbones are part of the protocol card and must be declared.
 
     Attributes:
         image_features: whether `task.encode_image` is called.
@@ -55,6 +55,8 @@ class Inputs:
         view_pixels: view sets that `task.view_pixels` is called with.
         draws: draws that `task.draw` is called with.
         images: whether `sample.image` is read.
+        further_backbones: names of backbones besides the run's own that the method loads with
+            `load_backbone`, such as a reward model. The card records their weights.
     """
 
     image_features: bool = True
@@ -63,6 +65,7 @@ class Inputs:
     view_pixels: tuple[ViewSet, ...] = ()
     draws: tuple[NormalDraw, ...] = ()
     images: bool = False
+    further_backbones: tuple[str, ...] = ()
 
     @property
     def view_sets(self) -> tuple[ViewSet, ...]:

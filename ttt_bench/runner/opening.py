@@ -13,6 +13,7 @@ from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError, described, method_errors, unknown
 from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, Executor
+from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.specs import AdapterSpec, Spec
 from ttt_bench.api.task import Task
@@ -196,6 +197,8 @@ def open_run(
         }
     )
     preset = spec.dataset_preset_card(config.dataset, values)
+    inputs = _declared_inputs(spec, values, dataset, backbone)
+    further = _further_backbones(inputs, worker_spec.device)
     card = Card(
         protocol=protocol_part(dataset, plan.indices, config.limit, config.seed, sorted(skip)),
         method={
@@ -207,7 +210,8 @@ def open_run(
             "backbone": name,
             **backbone.card(),
             "precision": config.precision,
-            "view_sets": _view_sets(spec, values, dataset, backbone),
+            "view_sets": [view_set.card() for view_set in inputs.view_sets],
+            **({"further_backbones": further} if further else {}),
             "prompt": dataset.classes.prompt,
             "templates": list(dataset.classes.templates),
             "labelled_data": spec.labelled_data or None,
@@ -273,10 +277,10 @@ def _stream_card(config: RunConfig, plan: Plan, batch_size: int | None) -> dict[
     }
 
 
-def _view_sets(
+def _declared_inputs(
     spec: AdapterSpec, values: Mapping[str, Any], dataset: Dataset, backbone: Backbone
-) -> list[dict[str, Any]]:
-    """Return the view sets that the method declares, as the card records them.
+) -> Inputs:
+    """Return the inputs that the method declares.
 
     Raises:
         MethodError: it raises when it is asked.
@@ -285,8 +289,19 @@ def _view_sets(
     package = spec.code.partition(".")[0].partition(":")[0]
     with method_errors(f"{spec.name} failed to declare its inputs", package):
         adapter = adapter_type(adapter_type.Config(**values))
-        inputs = adapter.inputs(Task(backbone, dataset.classes, dataset.augmix))
-        return [view_set.card() for view_set in inputs.view_sets]
+        return adapter.inputs(Task(backbone, dataset.classes, dataset.augmix))
+
+
+def _further_backbones(inputs: Inputs, device: str) -> dict[str, Any]:
+    """Return what the card records of the further backbones of a method.
+
+    Raises:
+        LoadingError: one cannot be loaded.
+    """
+    return {
+        name: _load(name, lambda name=name: load_backbone(name, device)).card()
+        for name in inputs.further_backbones
+    }
 
 
 def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:

@@ -6,6 +6,8 @@ from ttt_bench import AdapterSpec, GoldenSpec, hookimpl
 from ttt_bench_clip_tta import presets
 
 DUAL_ENCODER = frozenset({"DualEncoder"})
+# The methods that train a copy of the image tower.
+TOWERS = frozenset({"DualEncoder", "TrainableClassifier"})
 
 # Differences relative to an output's largest value.
 # DPE's steps are nearly signs of gradients, some of them near 0.
@@ -13,9 +15,8 @@ TOLERANCES: dict[str, float] = {f"dpe/{case}/logits": 1e-3 for case in ("A", "V"
 
 
 def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
-    return AdapterSpec(
-        name=name, code=f"ttt_bench_clip_tta.methods.{code}", needs=DUAL_ENCODER, **fields
-    )
+    fields = {"needs": DUAL_ENCODER, **fields}
+    return AdapterSpec(name=name, code=f"ttt_bench_clip_tta.methods.{code}", **fields)
 
 
 @hookimpl
@@ -64,7 +65,26 @@ def _by_votes_of_views() -> list[AdapterSpec]:
 
 
 def _by_training() -> list[AdapterSpec]:
-    return []
+    return [
+        _spec(
+            "watt",
+            "watt:Watt",
+            summary="trains the image tower with each of several prompts, averages the weights",
+            kind="batch",
+            paper="Osowiechi et al. 2024, WATT: Weight Average Test-Time Adaptation of CLIP "
+            "(arXiv 2406.13875)",
+            needs=TOWERS,
+        ),
+        _spec(
+            "clipartt",
+            "clipartt:CLIPArTT",
+            summary="trains the image tower with prompts of each image's three best classes",
+            kind="batch",
+            paper="Vargas Hakim et al. 2024, CLIPArTT: Adaptation of CLIP to New Domains at Test "
+            "Time (arXiv 2405.00754)",
+            needs=TOWERS,
+        ),
+    ]
 
 
 def _by_memory() -> list[AdapterSpec]:
@@ -131,5 +151,13 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             file="clip_features.npz",
             arrays=frozenset({"input/text_features", "input/views", "input/logit_scale"}),
             tolerances=TOLERANCES,
-        )
+        ),
+        GoldenSpec(
+            name="clip_towers",
+            summary="the methods that train a prompt or the image tower, on a tiny CLIP",
+            code="ttt_bench_clip_tta.goldens.towers:compute",
+            methods=("c-tpt", "rlcf", "watt", "clipartt"),
+            file="clip_towers.npz",
+            arrays=frozenset({"tokens/ids", "tokens/values", "reward/text_projection"}),
+        ),
     ]

@@ -10,12 +10,34 @@ if TYPE_CHECKING:
 TPT = "Shu et al. 2022, Test-Time Prompt Tuning for Zero-Shot Generalization (arXiv 2209.07511)"
 COOP = "Zhou et al. 2022, Learning to Prompt for Vision-Language Models (arXiv 2109.01134)"
 COCOOP = "Zhou et al. 2022, Conditional Prompt Learning (arXiv 2203.05557)"
+C_TPT = (
+    "Yoon et al. 2024, C-TPT: Calibrated Test-Time Prompt Tuning for Vision-Language Models via "
+    "Text Feature Dispersion (arXiv 2403.14119)"
+)
+RLCF = (
+    "Zhao et al. 2024, Test-Time Adaptation with CLIP Reward for Zero-Shot Generalization in "
+    "Vision-Language Models (arXiv 2305.18010)"
+)
+BY_THE_AUTHORS = "chosen per test set by the authors"
+SHIFTED = ("imagenet-a", "imagenet-v2", "imagenet-r", "imagenet-sketch")
+FINE_GRAINED = (
+    "flowers102",
+    "dtd",
+    "oxford-pets",
+    "stanford-cars",
+    "ucf101",
+    "caltech101",
+    "food101",
+    "sun397",
+    "fgvc-aircraft",
+    "eurosat",
+)
 SHOTS = "the prompt was learned on labelled training images"
 
 
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
-    """Return TPT, the prompt learners, and TPT from their prompts."""
+    """Return TPT and its kin, the prompt learners, and TPT from their prompts."""
     needs = frozenset({"DualEncoder"})
     coop = {"tiny-clip": {"checkpoint": "tiny-clip-coop.pt"}}
     cocoop = {"tiny-clip": {"checkpoint": "tiny-clip-cocoop.pt"}}
@@ -26,6 +48,26 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             code="ttt_bench_tpt.methods.tpt:TPT",
             paper=TPT,
             needs=needs,
+        ),
+        AdapterSpec(
+            name="c-tpt",
+            summary="TPT that also spreads the class text features, for better calibration",
+            code="ttt_bench_tpt.methods.c_tpt:CTPT",
+            paper=C_TPT,
+            needs=needs,
+            dataset_presets={name: {"dispersion": 20.0} for name in SHIFTED},
+            dataset_presets_note=BY_THE_AUTHORS,
+        ),
+        AdapterSpec(
+            name="rlcf",
+            summary="tunes the prompt, or the image tower, by the reward of a second CLIP",
+            code="ttt_bench_tpt.methods.rlcf:RLCF",
+            paper=RLCF,
+            needs=needs | {"TrainableClassifier"},
+            # No other dual encoder is embedded.
+            presets={"tiny-clip": {"reward": ""}},
+            dataset_presets={name: {"steps": 5} for name in FINE_GRAINED},
+            dataset_presets_note=BY_THE_AUTHORS,
         ),
         AdapterSpec(
             name="coop",

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import override
@@ -39,6 +39,16 @@ Texts = Callable[[Float[Tensor, "samples tokens width"]], Float[Tensor, "samples
 Logits = Callable[
     [Float[Tensor, "samples classes dim"], Float[Tensor, "samples views dim"]],
     Float[Tensor, "samples views classes"],
+]
+# The loss of each sample, given its text features, the scores of its confident views under them,
+# and the indices of those views.
+Loss = Callable[
+    [
+        Float[Tensor, "samples classes dim"],
+        Float[Tensor, "samples kept classes"],
+        Int[Tensor, "samples kept"],
+    ],
+    Float[Tensor, " samples"],
 ]
 
 
@@ -111,6 +121,21 @@ class Start:
         )[0]
 
 
+def disagreement(
+    text: Float[Tensor, "samples classes dim"],
+    scores: Float[Tensor, "samples kept classes"],
+    kept: Int[Tensor, "samples kept"],
+) -> Float[Tensor, " samples"]:
+    """Return the entropy of the mean distribution of confident views, the loss of TPT.
+
+    Args:
+        text: unit text features, which this loss does not look at.
+        scores: the scores of the confident views.
+        kept: their indices, which this loss does not look at.
+    """
+    return marginal_entropy(scores)
+
+
 def tune(
     texts: Texts,
     logits: Logits,
@@ -119,8 +144,10 @@ def tune(
     steps: int,
     lr: float,
     share: float,
+    loss: Loss = disagreement,
+    weight_decay: float = 0.01,
 ) -> tuple[Float[Tensor, "samples tokens width"], Float[Tensor, "samples steps_and_one classes"]]:
-    """Tune each sample's context so that its confident views agree, and predict after every step.
+    """Tune each sample's context down a loss of its confident views, and predict after every step.
 
     Args:
         texts: unit text features of every class under contexts.
@@ -130,6 +157,8 @@ def tune(
         steps: steps of AdamW.
         lr: learning rate of AdamW.
         share: share of the views that is kept; they are chosen once, before the first step.
+        loss: the loss, by default TPT's.
+        weight_decay: weight decay of AdamW.
 
     Returns:
         The tuned contexts, and the scores of the unaugmented view before the first step and after
@@ -137,7 +166,7 @@ def tune(
     """
     context = start.context.detach().clone()
     # AdamW is elementwise, so one optimizer of a stack is one optimizer for each sample.
-    optimizer = torch.optim.AdamW([context], lr=lr)
+    optimizer = torch.optim.AdamW([context], lr=lr, weight_decay=weight_decay)
     text = start.text.detach()
     unadapted = logits(text, views)  # (samples, views, classes)
     kept = select_confident(unadapted, share)  # (samples, kept)
@@ -147,8 +176,8 @@ def tune(
     for step in range(1, steps + 1):
         # The loss depends on the context by way of the text features alone.
         text.requires_grad_()
-        loss = marginal_entropy(logits(text, confident)).sum()
-        context.grad = start.gradient(torch.autograd.grad(loss, text)[0])
+        total = loss(text, logits(text, confident), kept).sum()
+        context.grad = start.gradient(torch.autograd.grad(total, text)[0])
         optimizer.step()
         with torch.set_grad_enabled(step < steps):
             start = Start.at(context, texts)
@@ -161,7 +190,13 @@ TuningConfigT = TypeVar("TuningConfigT", bound=TuningConfig)
 
 
 class PromptTuning(PromptAdapter[TuningConfigT]):
-    """Test-time prompt tuning; its subclasses say where the context starts."""
+    """Test-time prompt tuning; its subclasses say where the context starts, or another loss.
+
+    Attributes:
+        weight_decay: weight decay of AdamW.
+    """
+
+    weight_decay: float = 0.01
 
     def view_set(self, task: Task) -> ViewSet:
         """Return the recipe of the views."""
@@ -188,11 +223,22 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
         contexts = self.context.expand(len(features), -1, -1)  # (samples, tokens, width)
         return self.start or Start.at(contexts, self.text_features)
 
+    def loss(
+        self,
+        samples: Sequence[Sample],
+        rngs: Sequence[SampleRNG],
+        views: Float[Tensor, "samples views dim"],
+    ) -> Loss:
+        """Return the loss of a stack of samples, given the unit features of their views."""
+        return disagreement
+
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         config, predictions = self.config, []
         encoded = self.task.encode_views(samples, rngs, self.view_set(self.task))
-        for features in encoded.split(self.stack):  # (samples, views, dim)
+        for first in range(0, len(samples), self.stack):
+            part = slice(first, first + self.stack)
+            features = encoded[part]  # (samples, views, dim)
             start, unit = self.starts(features[:, 0]), F.normalize(features, dim=2)
             _, scores = tune(
                 self.text_features,
@@ -202,6 +248,8 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
                 config.steps,
                 config.lr,
                 config.selection,
+                self.loss(samples[part], rngs[part], unit),
+                self.weight_decay,
             )
             predictions += [Prediction(s[-1], s[1:], unadapted_logits=s[0]) for s in scores]
         return predictions
