@@ -9,10 +9,13 @@ make the embedded dataset: it prints mean absolute grey-level differences, and w
 because a library is missing.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ttt_bench import UserError
 from ttt_bench.testing import goldens
@@ -27,12 +30,12 @@ def compare(path: Path) -> dict[str, Any]:
     arrays = goldens.read_arrays(path)
     if set(arrays) >= cifar_c_golden.ARRAYS:
         return cifar_c_golden.compare(arrays)
-    if "golden_file" in arrays:
-        # The inputs are those of another golden file; the plugin's own stands in for a missing one.
-        beside = path.with_name(str(arrays["golden_file"]))
-        if beside.is_file():
-            inputs = goldens.read_arrays(beside)
-            arrays |= {f"golden_file/{name}": value for name, value in inputs.items()}
+    # The inputs are those of other golden files; the plugin's own stand in for missing ones.
+    beside = [arrays[name] for name in ("golden_file", "files") if name in arrays]
+    for name in itertools.chain(*map(np.atleast_1d, beside)):
+        if path.with_name(str(name)).is_file():
+            inputs = goldens.read_arrays(path.with_name(str(name)))
+            arrays |= {f"golden_file/{array}": value for array, value in inputs.items()}
     result = goldens.compare(goldens.recognise(arrays), arrays)
     return {
         "kind": result.spec.name,

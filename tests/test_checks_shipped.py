@@ -14,7 +14,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ttt-mae": {"steps": 2, "copies": 4},
     **{
         name: {"views": 8, "selection": 0.25}
-        for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "rlcf")
+        for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "rlcf", "tps")
     },
 }
 # Likewise, with every part of the method at work on a few samples.
@@ -30,11 +30,12 @@ SMALL: dict[str, dict[str, Any]] = {
     **{name: {"views": 8} for name in ("view-mean", "view-vote", "zero", "mta")},
     **{
         name: {"views": 8, "selection": 0.25}
-        for name in ("confident-mean", "tda", "boostadapter", "dpe")
+        for name in ("confident-mean", "vte", "tda", "boostadapter", "dpe")
     },
     "dmn": {"views": 8, "selection": 0.25, "capacity": 2},
     "watt": {"steps": 1, "rounds": 2, "templates": ["a {}", "the {}"]},
     "clipartt": {"steps": 2},
+    "tent-clip": {"steps": 2},
 }
 # These have nothing to check in a method without steps, without draws, or with a head of its own.
 MAY_SKIP = {"check_last_step_reported", "check_another_seed_another_draw", "check_class_order"}

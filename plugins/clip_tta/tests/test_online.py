@@ -18,7 +18,7 @@ from ttt_bench.registry import registry
 from ttt_bench.runner.settings import resolve_config
 
 CPU = torch.device("cpu")
-METHODS = ("tda", "boostadapter", "dpe", "dmn", "onzeta")
+METHODS = ("tda", "boostadapter", "dpe", "dmn", "onzeta", "ecalp")
 SAMPLES, VIEWS, CLASSES, DIM = 12, 10, 4, 8
 
 
@@ -102,10 +102,8 @@ def predictions(method: str, size: int) -> Tensor:
     """Return what a method predicts along a stream, in batches of this size."""
     kind = registry().adapters[method].spec.load()
     # A memory of few places, so that items are replaced.
-    fields = {"length": SAMPLES} if method == "onzeta" else {"capacity": 1}
-    if method != "onzeta":
-        fields["views"] = VIEWS
-    adapter = kind(kind.Config(**fields))
+    few = {"onzeta": {"length": SAMPLES}, "ecalp": {"image_neighbours": 3}}
+    adapter = kind(kind.Config(**few.get(method, {"capacity": 1, "views": VIEWS})))
     task = FeaturesGiven()
     adapter.task, adapter.text, adapter.scale = task, task.text, 50.0
     adapter.begin()

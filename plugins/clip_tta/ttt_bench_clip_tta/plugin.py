@@ -61,11 +61,26 @@ def _by_votes_of_views() -> list[AdapterSpec]:
             paper="Zanella and Ben Ayed 2024, On the test-time zero-shot generalization of "
             "vision-language models (arXiv 2405.02266)",
         ),
+        _spec(
+            "vte",
+            "vte:Vte",
+            summary="classifies the mean feature of the confident views",
+            paper="Döbler et al. 2024, A Lost Opportunity for Vision-Language Models: A "
+            "Comparative Study of Online Test-Time Adaptation for Vision-Language Models (arXiv "
+            "2405.14977)",
+        ),
     ]
 
 
 def _by_training() -> list[AdapterSpec]:
     return [
+        _spec(
+            "tps",
+            "tps:TPS",
+            summary="shifts the text of every class so that confident views agree",
+            paper="Sui et al. 2024, Just Shift It: Test-Time Prototype Shifting for Zero-Shot "
+            "Generalization with Vision-Language Models (arXiv 2403.12952)",
+        ),
         _spec(
             "watt",
             "watt:Watt",
@@ -82,6 +97,15 @@ def _by_training() -> list[AdapterSpec]:
             kind="batch",
             paper="Vargas Hakim et al. 2024, CLIPArTT: Adaptation of CLIP to New Domains at Test "
             "Time (arXiv 2405.00754)",
+            needs=TOWERS,
+        ),
+        _spec(
+            "tent-clip",
+            "tent_clip:TentClip",
+            summary="lowers the entropy of a batch by the image tower's LayerNorm layers",
+            kind="batch",
+            paper="Wang et al. 2021, Tent: Fully Test-Time Adaptation by Entropy Minimization "
+            "(arXiv 2006.10726)",
             needs=TOWERS,
         ),
     ]
@@ -136,6 +160,15 @@ def _by_memory() -> list[AdapterSpec]:
             dataset_presets=presets.onzeta(),
             dataset_presets_note=presets.COUNTED,
         ),
+        _spec(
+            "ecalp",
+            "ecalp:Ecalp",
+            summary="spreads labels over a graph of class texts and all images so far",
+            kind="stream",
+            paper="Li et al. 2025, Efficient and Context-Aware Label Propagation for "
+            "Zero-/Few-Shot Training-Free Adaptation of Vision-Language Model (arXiv 2412.18303)",
+            known_failures={"check_samples_kept": "its graph holds every sample of the stream"},
+        ),
     ]
 
 
@@ -156,8 +189,16 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             name="clip_towers",
             summary="the methods that train a prompt or the image tower, on a tiny CLIP",
             code="ttt_bench_clip_tta.goldens.towers:compute",
-            methods=("c-tpt", "rlcf", "watt", "clipartt"),
+            methods=("c-tpt", "rlcf", "watt", "clipartt", "tent-clip"),
             file="clip_towers.npz",
             arrays=frozenset({"tokens/ids", "tokens/values", "reward/text_projection"}),
+        ),
+        GoldenSpec(
+            name="more_clip",
+            summary="VTE, TPS and ECALP, on the samples of clip_features",
+            code="ttt_bench_clip_tta.goldens.more:compute",
+            methods=("vte", "tps", "ecalp"),
+            file="more_clip.npz",
+            arrays=frozenset({"ecalp/dimension_weights", "vte/sel01/logits"}),
         ),
     ]

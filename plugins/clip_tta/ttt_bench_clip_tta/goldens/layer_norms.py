@@ -1,4 +1,4 @@
-"""WATT and CLIPArTT on the tiny CLIP of a golden file: the 16 views are one batch."""
+"""WATT, CLIPArTT and TENT on the tiny CLIP of a golden file: the 16 views are one batch."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ttt_bench import WorkingCopy
-from ttt_bench_clip_tta.methods import clipartt, watt
+from ttt_bench_clip_tta.methods import clipartt, tent_clip, watt
 
 if TYPE_CHECKING:
     from ttt_bench_clip_tta.goldens.towers import TowerFile
@@ -57,6 +57,17 @@ def run_clipartt(file: "TowerFile") -> dict[str, Tensor]:
     return computed
 
 
+def run_tent(file: "TowerFile") -> dict[str, Tensor]:
+    """Return what TENT computes in every case of the file, by the name of the output."""
+    computed: dict[str, Tensor] = {}
+    text, lr = file.texts(PLAIN), float(file.tensors["clipartt/hyper/lr"])
+    for case in file.cases("clipartt/tent"):
+        model, steps = file.working_copy(), 1 if case.endswith("steps1") else 10
+        tent_clip.learn(model, file.images, text, file.scale, steps, lr)
+        computed |= outcome(file, case, model, text)
+    return computed
+
+
 @torch.no_grad()
 def outcome(
     file: "TowerFile", case: str, model: WorkingCopy, text: Float[Tensor, "classes dim"]
@@ -79,4 +90,4 @@ def outcome(
     return {f"{case}/{name}": value for name, value in outputs.items()}
 
 
-METHODS = (run_watt, run_clipartt)
+METHODS = (run_watt, run_clipartt, run_tent)

@@ -20,8 +20,6 @@ from typing_extensions import override
 from ttt_bench import Adapter, DualEncoder, Prediction, Sample, SampleRNG, Task
 from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
 
-# A stream has no end that the method knows.
-EVERY_SAMPLE = 10**9
 # Added to the roots of degrees.
 EPSILON = 1e-6
 # Share of its largest label that a node begins the next sample with.
@@ -112,19 +110,23 @@ def spread(
         gamma: power of the similarities.
         rounds: the number of rounds.
     """
-    number, classes = start.shape
-    image_weights, text_weights = to_images.weights(gamma), to_texts.weights(gamma)
-    origins = torch.arange(number, device=start.device)[:, None].expand_as(to_images.nodes)
-    ends = torch.stack([origins.flatten(), to_images.nodes.flatten()])  # (2, images * places)
-    both = torch.cat([ends, ends.flip(0)], dim=1), image_weights.flatten().repeat(2)
-    graph = torch.sparse_coo_tensor(*both, (number, number)).coalesce()
+    weights, text_weights = to_images.weights(gamma), to_texts.weights(gamma)
     texts = torch.zeros_like(start).scatter_(1, to_texts.nodes, text_weights)
-    degrees = graph @ torch.ones_like(start[:, :1]) + texts.sum(dim=1, keepdim=True)
+
+    def from_images(values: Float[Tensor, "images size"]) -> Float[Tensor, "images size"]:
+        total = torch.zeros_like(values)
+        for weight, nodes in zip(weights.T[:, :, None], to_images.nodes.T, strict=True):
+            total += weight * values[nodes]
+            # The other direction; in an order that does not depend on the device's threads.
+            total.index_put_((nodes,), weight * values, accumulate=True)
+        return total
+
+    degrees = from_images(torch.ones_like(start[:, :1])) + texts.sum(dim=1, keepdim=True)
     scale = 1 / (degrees.sqrt() + EPSILON)  # (images, 1)
     from_texts = scale * texts / (texts.sum(dim=0).sqrt() + EPSILON)
     labels = start
     for _ in range(rounds):
-        labels = from_texts + scale * (graph @ (scale * labels))
+        labels = from_texts + scale * from_images(scale * labels)
     return labels
 
 
@@ -133,6 +135,7 @@ class Ecalp(Adapter[EcalpConfig]):
 
     Attributes:
         text: the unit text feature of each class.
+        scale: the factor of cosines, for what CLIP alone says.
         importance: how much each dimension of a feature tells classes apart.
         keys: the feature of each image so far, weighted by `importance`, unit.
         images: edges to images, by the names of their attributes.
@@ -148,6 +151,7 @@ class Ecalp(Adapter[EcalpConfig]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         self.text = class_texts(task, self.config)
+        self.scale = task.require(DualEncoder).logit_scale.detach().float()
         self.begin()
 
     def begin(self) -> None:
@@ -165,19 +169,14 @@ class Ecalp(Adapter[EcalpConfig]):
         return Edges(self.text.new_zeros(0, places), nodes)
 
     @override
-    def samples_kept(self) -> int:
-        return EVERY_SAMPLE
-
-    @override
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         features = F.normalize(self.task.encode_image(samples), dim=1)
-        scale = self.task.require(DualEncoder).logit_scale.detach().float()
         predictions = []
         for feature in features:
             labels = self.predict(feature)[-1]
             scores = labels.clamp(min=torch.finfo(labels.dtype).tiny).log()
-            plain = scale * (self.text @ feature)
+            plain = self.scale * (self.text @ feature)
             predictions.append(Prediction(scores, unadapted_logits=plain))
         return predictions
 

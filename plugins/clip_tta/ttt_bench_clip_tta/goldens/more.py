@@ -1,0 +1,114 @@
+"""VTE, TPS and ECALP on the features of `clip_features.npz`, which lies beside a file of this kind.
+
+AdamW's first step is a sign, so TPS moves a coordinate either way where its gradient is rounding
+noise: samples that the release's own rerun in float64 moves are left out. So are those with which
+ECALP's lists of neighbours become full, where the release loses some.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttt_bench import UserError
+from ttt_bench_clip_tta.goldens.file import FeatureFile
+from ttt_bench_clip_tta.methods import ecalp, tps
+from ttt_bench_clip_tta.views import view_statistics
+
+# Arrays of the files that lie beside a file of this kind.
+BESIDE = "golden_file/"
+INPUT = "input/views"
+# Logits of the release in float32 and in float64 that are no further apart.
+STABLE = 1e-3
+# ECALP's samples with which a list of 5 to 8 neighbours becomes full.
+FIRST_FULL, LAST_FULL = 5, 11
+
+
+@torch.no_grad()
+def compute(
+    arrays: Mapping[str, np.ndarray], device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return pairs of a computed and an expected value by the name of the output.
+
+    Raises:
+        UserError: the features that the numbers are of are not there.
+    """
+    file = FeatureFile({**arrays, **_inputs(arrays)}, device)
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for run in (run_vte, run_tps, run_ecalp):
+        pairs |= run(file)
+    return pairs
+
+
+def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the features, from the file beside or from the package's own."""
+    found: dict[str, Any] = {
+        name.removeprefix(BESIDE): value
+        for name, value in arrays.items()
+        if name.startswith(BESIDE)
+    }
+    if INPUT not in found:
+        with np.load(Path(__file__).with_name("clip_features.npz")) as own:
+            found = dict(own)
+    hashes = dict(zip(arrays["sha256_of"].tolist(), arrays["sha256_16"].tolist(), strict=True))
+    if hashlib.sha256(found[INPUT].tobytes()).hexdigest()[:16] != hashes[INPUT]:
+        raise UserError(
+            "the numbers are of another clip_features.npz; put the one of their seed beside them"
+        )
+    return {name: value for name, value in found.items() if name.startswith("input/")}
+
+
+def run_vte(file: FeatureFile) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the logits."""
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for case in file.cases("vte/logits"):
+        share = file.value(f"{case}/hyper/selection")
+        logits = view_statistics(file.views, file.logits(), share).logits
+        pairs[f"{case}/logits"] = logits, file.tensor(f"{case}/logits")
+    return pairs
+
+
+def run_tps(file: FeatureFile) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return views and losses of every step, and the logits of stable samples."""
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for case in file.cases("tps/logits"):
+        lr, shared = file.value(f"{case}/hyper/lr"), not file.value(f"{case}/hyper/per_class")
+        shifts = tps.Shifts(len(file.views), file.text, file.scale, lr, shared)
+        share, number = file.value(f"{case}/hyper/selection"), file.value(f"{case}/hyper/steps")
+        steps = [shifts.step(file.views, share) for _ in range(int(number))]
+        views, losses = (torch.stack(some, dim=1) for some in zip(*steps, strict=True))
+        logits = shifts.logits(file.views[:, :1])[:, 0]
+        stable = file.tensor(f"{case}/f64_gap_per_sample") < STABLE
+        pairs |= {
+            f"{case}/selected": (views, file.tensor(f"{case}/selected")),
+            f"{case}/loss": (losses, file.tensor(f"{case}/loss")),
+            f"{case}/logits": (logits[stable], file.tensor(f"{case}/logits")[stable]),
+        }
+    return pairs
+
+
+def run_ecalp(file: FeatureFile) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the scores, and the labels of all images in the end."""
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for case in file.cases("ecalp/scores"):
+        texts, images, gamma, _, rounds = file.tensor(f"{case}/hyper").int().tolist()
+        method = ecalp.Ecalp(
+            ecalp.EcalpConfig(
+                text_neighbours=texts, image_neighbours=images, gamma=gamma, rounds=rounds
+            )
+        )
+        method.text = file.text
+        method.begin()
+        labels = [method.predict(feature) for feature in file.views[:, 0]]
+        numbers = torch.arange(len(labels))
+        compared = (numbers < FIRST_FULL) | (numbers > LAST_FULL)
+        scores = torch.stack([each[-1] for each in labels])
+        pairs |= {
+            f"{case}/scores": (scores[compared], file.tensor(f"{case}/scores")[compared]),
+            f"{case}/last_labels": (labels[-1], file.tensor(f"{case}/last_labels")),
+        }
+    return pairs
