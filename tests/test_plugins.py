@@ -14,13 +14,13 @@ THIRD_PARTY = Path(__file__).parent / "third_party"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The third-party distribution, installed by pip into a folder of its own."""
+    """The third-party distributions, installed by pip into a folder of their own."""
     folder = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source") / "third_party"
     shutil.copytree(THIRD_PARTY, source)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(folder)]
-    subprocess.run([*command, *options, str(source)], check=True)
+    subprocess.run([*command, *options, str(source), str(source / "mirror")], check=True)
     return folder
 
 
@@ -59,6 +59,16 @@ def test_third_party_method_lists_and_runs(site: Path, tmp_path: Path):
     # A metric of its own, too, and a command.
     assert run["error"] == pytest.approx(100 - run["top1"])
     assert ttt_bench("greet", path=site, cwd=tmp_path).stdout == "hello from a plugin\n"
+
+
+def test_a_method_in_one_file_runs_with_a_field_of_its_configuration(site: Path, tmp_path: Path):
+    ran = ttt_bench(
+        "run", "-m", "mirror", "-d", "cifar10-c-mini", "--limit", "20", "--set", "weight=0.3",
+        "--format", "json", path=site, cwd=tmp_path,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    (run,) = json.loads(ran.stdout)["runs"]
+    assert (run["method"], run["n"]) == ("mirror", 20)
 
 
 @pytest.mark.parametrize(

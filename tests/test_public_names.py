@@ -1,6 +1,7 @@
 """The public names load, stand once in one list, and suffice for a plugin of each kind.
 
-The plugin is tests/third_party/lab.py. A dataset with downloads is in test_third_party_dataset.py.
+The plugin is tests/third_party/lab.py, with the files that docs/ shows. The dataset with downloads
+is in test_third_party_dataset.py.
 """
 
 import ast
@@ -23,6 +24,7 @@ from ttt_bench.registry import registry
 
 STUB = Path(ttt_bench.__file__).with_suffix(".pyi")
 THIRD_PARTY = Path(__file__).parent / "third_party"
+PLUGIN_FILES = sorted(THIRD_PARTY.rglob("*.py"))
 
 
 def listed() -> list[ast.ImportFrom]:
@@ -38,7 +40,8 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
     with ttt_bench.registered(**lab.BROUGHT):
         yield lab
-    del sys.modules["lab"]
+    for path in PLUGIN_FILES:
+        sys.modules.pop(path.stem, None)
 
 
 def test_every_public_name_is_listed_once_and_loads():
@@ -59,9 +62,9 @@ def test_every_public_class_and_function_says_what_it_is():
     assert [name for name, value in named.items() if not value.__doc__] == []
 
 
-@pytest.mark.parametrize("file", ["lab.py", "jitter.py"])
-def test_the_plugin_imports_public_names_alone(file: str):
-    tree = ast.parse((THIRD_PARTY / file).read_text())
+@pytest.mark.parametrize("file", PLUGIN_FILES, ids=lambda path: path.name)
+def test_the_plugin_imports_public_names_alone(file: Path):
+    tree = ast.parse(file.read_text())
     modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert "ttt_bench" in modules
     assert not [module for module in modules if str(module).startswith("ttt_bench.")]
@@ -79,8 +82,10 @@ def test_a_method_for_each_capability_runs_on_a_backbone_of_it(lab: ModuleType, 
             12,
             100,
         )
-        # The metric, too, by group.
+        # The metrics, too.
         assert run["mistakes"] == {"day": 0, "night": 0}
+        assert run["worst_group"] == 100
+        assert 0 <= run["entropy"] <= np.log(3)
 
 
 def test_a_method_refuses_a_backbone_without_its_capability(lab: ModuleType, ttt):
@@ -91,8 +96,8 @@ def test_a_method_refuses_a_backbone_without_its_capability(lab: ModuleType, ttt
 
 def test_a_datasets_own_backbone_is_the_default_of_methods_that_it_fits(lab: ModuleType):
     spec = ttt_bench.DatasetSpec(
-        name="lab-circles", summary="circles", code="lab:Squares", source="drawn", licence="CC0",
-        backbones={"lab": "lab-head"},
+        name="lab-circles", summary="circles", code="squares:Squares", source="drawn",
+        licence="CC0", backbones={"lab": "lab-head"},
     )  # fmt: skip
     with ttt_bench.registered(datasets=[spec]):
         by_needs = {
@@ -108,9 +113,10 @@ def test_a_dataset_takes_an_argument_and_refuses_a_bad_one(lab: ModuleType, ttt)
     code, out, err = ttt("run", "-m", "lab-sharpen", "-d", "lab-squares:2", "--format", "json")
     assert code == 0, err
     assert json.loads(out)["runs"][0]["n"] == 6
-    code, _, err = ttt("run", "-m", "lab-sharpen", "-d", "lab-squares:0")
-    assert code == 2
-    assert "lab-squares:0 is not between 1 and 99" in err
+    for bad in ("0", "many"):
+        code, _, err = ttt("run", "-m", "lab-sharpen", "-d", f"lab-squares:{bad}")
+        assert code == 2
+        assert f"lab-squares:{bad} is not between 1 and 99" in err
 
 
 def test_a_published_table_stands_beside_a_measured_row(lab: ModuleType, ttt):
@@ -139,11 +145,14 @@ def test_an_executor_and_a_tracker_of_a_plugin(lab: ModuleType, ttt, tmp_path: P
     order = [int(word) for word in (tmp_path / "order.txt").read_text().split()]
     assert order == list(reversed(range(len(order))))
     assert len(order) > 1
-    lines = (tmp_path / "tracker.txt").read_text().splitlines()
-    assert lines[0] == "started lab-sharpen 0 120"
-    assert lines[-1].startswith("finished lab-sharpen 100")
-    sizes = [int(line.split()[1]) for line in lines[1:-1]]
+    lines = (tmp_path / "tracker.jsonl").read_text().splitlines()
+    started, *chunks, finished = (json.loads(line) for line in lines)
+    assert (started["event"], started["method"]) == ("started", "lab-sharpen")
+    assert (started["finished"], started["card"]["protocol"]["n"]) == (0, 120)
+    assert (finished["event"], finished["n"], finished["summary"]["top1"]) == ("finished", 120, 100)
+    sizes = [chunk["samples"] for chunk in chunks]
     assert (len(sizes), sum(sizes)) == (len(order), 120)
+    assert {chunk["accuracy"] for chunk in chunks} == {100}
 
 
 def test_a_command_of_a_plugin(lab: ModuleType):
@@ -162,7 +171,7 @@ def test_a_taken_name_is_refused_and_nothing_stays():
     with pytest.raises(ValueError, match="'apm' is taken"), ttt_bench.registered(adapters=[spec]):
         pass
     bad_hook = type("Bad", (), {"ttt_bench_adaptors": ttt_bench.hookimpl(lambda self: [])})()
-    metric = ttt_bench.MetricSpec(name="mine", summary="mine", code="lab:mistakes")
+    metric = ttt_bench.MetricSpec(name="mine", summary="mine", code="my_metrics:mistakes")
     with (
         pytest.raises(ValueError, match="unknown hook 'ttt_bench_adaptors'"),
         ttt_bench.registered(metrics=[metric], plugins=[bad_hook]),

@@ -1,50 +1,41 @@
-"""The README's own method, typed as it stands there, installs, lists and runs."""
+"""The commands and links of README.md and of the documentation lead somewhere."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [
+    *(ROOT / "docs").rglob("*.md"),
+    *ROOT.glob("*.md"),
+    *(ROOT / "plugins").glob("*/README.md"),
+]
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    return found
-
-
-def test_the_readmes_method(tmp_path: Path):
-    source, site = tmp_path / "mirror", tmp_path / "site"
-    source.mkdir()
-    (source / "mirror.py").write_text(block("python"))
-    (source / "pyproject.toml").write_text(block("toml"))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    options = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(site)]
-    subprocess.run([*command, *options, str(source)], check=True)
-    arguments = ["run", "--method", "mirror", "--dataset", "cifar10-c-mini", "--limit", "40"]
-    done = subprocess.run(
-        [sys.executable, "-m", "ttt_bench", *arguments, "--set", "weight=0.3", "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-    )
-    (run,) = json.loads(done.stdout)["runs"]
-    assert (run["method"], run["n"]) == ("mirror", 40)
-
-
-def test_every_command_of_the_readme_is_known():
+def test_every_command_of_a_page_is_known():
     from click.testing import CliRunner
 
     from ttt_bench.cli import cli
 
-    commands = re.findall(r"ttt-bench ([a-z-]+)", README.read_text("utf-8"))
-    assert {"run", "list", "show", "compare"} <= set(commands)
-    for name in {name for name in commands if not name.startswith("-")} - {"developers"}:
+    texts = [page.read_text("utf-8") for page in PAGES]
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", "\n".join(texts), re.MULTILINE | re.DOTALL)
+    in_a_block = re.compile(r"(?:^ *|&& )ttt-bench ([a-z][a-z-]*)", re.MULTILINE)
+    commands = {name for block in blocks for name in in_a_block.findall(block)}
+    commands |= {name for text in texts for name in re.findall(r"`ttt-bench ([a-z][a-z-]*)", text)}
+    assert {"run", "list", "show", "compare", "apm", "tpt", "ttt-mae"} <= commands
+    for name in commands:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_to_one(page: Path):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    files = [link for link in links if "://" not in link and not link.startswith("mailto:")]
+    missing = [link for link in files if not (page.parent / link).exists()]
+    # The pages of the Python reference are made when the site is built.
+    assert [link for link in missing if "reference/" not in link] == []
 
 
 def test_the_first_command_of_the_readme_is_the_one_of_its_table():

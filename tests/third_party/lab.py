@@ -1,14 +1,23 @@
-"""A laboratory's plugin: one of everything that a plugin can bring, from public names alone."""
+"""A laboratory's plugin: one of everything that a plugin can bring, from public names alone.
+
+The files beside this one, which docs/ shows, bring the dataset, two backbones, the metrics, the
+published table and the tracker.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lab_paper
+import line_tracker
+import mean_colour
+import my_metrics
+import squares
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from mean_colour import Head, LabBackbone
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ttt_bench import (
     CLIP_FAMILY,
@@ -21,111 +30,22 @@ from ttt_bench import (
     Chunk,
     ChunkResult,
     Classifier,
-    ClassSet,
-    Dataset,
-    DatasetSpec,
     DualEncoder,
-    Entry,
     Executor,
     ExecutorSpec,
     GoldenSpec,
     MaskedAutoencoder,
-    MetricSpec,
     PatchEncoder,
     Prediction,
-    Publication,
-    Records,
-    ReferenceSpec,
-    Row,
-    Run,
     Sample,
     SampleRNG,
-    Table,
     Task,
-    Transform,
-    UserError,
     Worker,
     entropy,
     hookimpl,
 )
 
-COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 FAMILY = BackboneFamily(name="lab", default="lab-clip", by_dataset=CLIP_FAMILY.by_dataset)
-
-
-class Squares(Dataset):
-    """Squares of one colour, each a little darker than the one before."""
-
-    name = "lab-squares"
-    classes = ClassSet(tuple(COLOURS), prompt="a {} square.")
-
-    def __init__(self, argument: str, data_root: Path | None) -> None:
-        count = int(argument or 4)
-        if not 0 < count < 100:
-            raise UserError(f"lab-squares:{count} is not between 1 and 99; give another number")
-        self.name = f"lab-squares:{count}"
-        self.entries = [
-            Entry(f"{name}-{number}", ("day", "night")[number % 2], label)
-            for number in range(count)
-            for label, name in enumerate(COLOURS)
-        ]
-
-    def open(self, index: int) -> Image.Image:
-        name, number = self.entries[index].key.split("-")
-        red, green, blue = (level - int(number) % 20 for level in COLOURS[name])
-        return Image.new("RGB", (24, 24), (red, green, blue))
-
-    def card(self) -> dict[str, Any]:
-        return {"revision": "1", "corruption_source": None}
-
-
-class MeanColour(nn.Module):
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels.mean((2, 3))  # (batch, 3)
-
-
-class LabBackbone(Backbone):
-    """The mean colour of an image is its feature."""
-
-    feature_dim = 3
-    image_size = 8
-
-    def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
-        self.device = device
-        self.model = MeanColour().eval()
-
-    def make_transform(self, size: int) -> Transform:
-        def transform(image: Image.Image) -> Tensor:
-            levels = torch.tensor(list(image.resize((size, size)).tobytes()))
-            return levels.view(size, size, 3).permute(2, 0, 1) / 255  # (3, size, size)
-
-        return transform
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return self.model(pixels)
-
-    def card(self) -> dict[str, Any]:
-        return {"weights": self.weights_hash(), "dtype": "float32", "transform": "resize"}
-
-
-class Clip(LabBackbone, DualEncoder):
-    tokenizer = staticmethod(str.split)
-
-    @property
-    def logit_scale(self) -> Tensor:
-        return torch.tensor(10.0)
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        words = [prompt.rstrip(".").split() for prompt in prompts]
-        colours = [next(COLOURS[word] for word in line if word in COLOURS) for line in words]
-        return torch.tensor(colours, dtype=torch.float32)
-
-
-class Head(LabBackbone, Classifier):
-    num_classes = 3
-
-    def head(self, features: Tensor) -> Tensor:
-        return 20 * features
 
 
 class Patches(LabBackbone, PatchEncoder):
@@ -223,35 +143,9 @@ class Named(Frozen):
         assert task.require(Fingerprint).fingerprint() == "lab"
 
 
-def mistakes(records: Records) -> dict[str, float]:
-    """Return the number of wrong predictions in each group."""
-    wrong = (
-        group for group, right in zip(records.group, records.correct, strict=True) if not right
-    )
-    counts = dict.fromkeys((str(group) for group in records.group), 0.0)
-    for group in wrong:
-        counts[str(group)] += 1
-    return counts
-
-
 def sharpened(arrays: Mapping[str, Any], device: torch.device) -> dict[str, tuple[Any, Any]]:
     """Return the computed and the expected scores of the release."""
     return {"scores": (2 * torch.from_numpy(arrays["lab_scores"]).to(device), arrays["sharpened"])}
-
-
-def tables() -> Publication:
-    """Return a table of one row."""
-    cells = {"lab-squares:4": 90.0}
-    row = Row(
-        method="lab-sharpen", backbone="lab-clip", printed_method="Sharpen",
-        printed_backbone="Lab CLIP", labelled_data=False, cells=cells,
-        printed={"average": 90.0}, recomputed={"average": 90.0},
-    )  # fmt: skip
-    table = Table(
-        name="lab", title="Squares", columns=tuple(cells), rows=(row,),
-        averages={"average": tuple(cells)}, samples={"lab-squares:4": 12},
-    )  # fmt: skip
-    return Publication(tables=(table,))
 
 
 class Backwards(Executor):
@@ -266,27 +160,6 @@ class Backwards(Executor):
         with worker.prefetching(order):
             for chunk in order:
                 yield chunk, worker.run(chunk)
-
-
-class Tracker:
-    """Appends a line to a file for everything that it is told."""
-
-    @staticmethod
-    def note(*words: object) -> None:
-        with Path("tracker.txt").open("a") as file:
-            print(*words, file=file)
-
-    @hookimpl
-    def ttt_bench_run_started(self, run: Run) -> None:
-        self.note("started", run.method, run.finished, run.n)
-
-    @hookimpl
-    def ttt_bench_chunk_finished(self, run: Run, records: Records) -> None:
-        self.note("chunk", len(records))
-
-    @hookimpl
-    def ttt_bench_run_finished(self, run: Run, summary: dict[str, Any]) -> None:
-        self.note("finished", run.method, summary["top1"])
 
 
 class Commands:
@@ -330,21 +203,9 @@ BROUGHT = {
         method("lab-named", "Named", "lab:Fingerprint"),
     ],
     "backbones": [
-        backbone("lab-clip", "Clip", "DualEncoder"),
-        backbone("lab-head", "Head", "Classifier"),
         backbone("lab-patches", "Patches", "PatchEncoder"),
         backbone("lab-masked", "Masked", "MaskedAutoencoder"),
         backbone("lab-fingerprint", "WithFingerprint", "lab:Fingerprint"),
-    ],
-    "datasets": [
-        DatasetSpec(
-            name="lab-squares", summary="squares", code="lab:Squares", argument="[COUNT]",
-            source="drawn", licence="CC0",
-        )
-    ],
-    "metrics": [MetricSpec(name="mistakes", summary="wrong predictions", code="lab:mistakes")],
-    "references": [
-        ReferenceSpec(name="lab-paper", summary="a table", code="lab:tables", source="the lab")
     ],
     "executors": [
         ExecutorSpec(
@@ -358,5 +219,5 @@ BROUGHT = {
             methods=("lab-sharpen",), file="lab.npz", arrays=frozenset({"lab_scores"}),
         )
     ],
-    "plugins": [Tracker(), Commands()],
+    "plugins": [Commands(), squares, mean_colour, my_metrics, lab_paper, line_tracker],
 }  # fmt: skip
