@@ -1,4 +1,4 @@
-"""Draw the picture of README.md and docs/index.md: accuracy and cost of the first result set.
+"""Draw the picture of README.md and docs/index.md: accuracy by corruption of the first result set.
 
     python tools/make_results.py run first   # the runs
     python tools/make_picture.py             # docs/images/report.svg
@@ -31,7 +31,7 @@ def main() -> None:
             "MATPLOTLIBRC": str(folder / "matplotlibrc"),
             "SOURCE_DATE_EPOCH": "0",
         }
-        options = ["--figure", "pareto", "--format", "svg", "--output", str(folder / "figures")]
+        options = ["--figure", "corruptions", "--format", "svg", "--output", str(folder / "figures")]
         command = [sys.executable, "-m", "ttt_bench", "plot", runs, *options]
         subprocess.run(command, check=True, env=environment)
         (drawn,) = (folder / "figures").iterdir()
