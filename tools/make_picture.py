@@ -31,7 +31,8 @@ def main() -> None:
             "MATPLOTLIBRC": str(folder / "matplotlibrc"),
             "SOURCE_DATE_EPOCH": "0",
         }
-        options = ["--figure", "corruptions", "--format", "svg", "--output", str(folder / "figures")]
+        output = str(folder / "figures")
+        options = ["--figure", "corruptions", "--format", "svg", "--output", output]
         command = [sys.executable, "-m", "ttt_bench", "plot", runs, *options]
         subprocess.run(command, check=True, env=environment)
         (drawn,) = (folder / "figures").iterdir()
