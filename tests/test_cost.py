@@ -41,6 +41,13 @@ def test_phases_are_kept_apart():
     assert counter.flops["adapted"] == {"forward": 2000, "backward": 4000}
 
 
+def test_a_product_with_a_vector_counts_as_one_with_a_column():
+    matrix, vector = torch.ones(10, 20), torch.ones(20)
+    with cost.Counter() as counter:
+        assert torch.equal(matrix @ vector, (matrix @ vector[:, None])[:, 0])
+    assert counter.flops["adapted"] == {"forward": 2 * 2 * 10 * 20}
+
+
 def test_peak_memory_counts_what_lives_at_once():
     megabyte = torch.zeros(250_000)
     with cost.Counter() as counter:

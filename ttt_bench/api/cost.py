@@ -3,8 +3,9 @@
 Counted on a probe of a few samples, one at a time; the timed samples run without counters.
 
 * FLOPs are those of matrix products, convolutions and attention, two per multiply-add, by the
-  formulas of `torch.utils.flop_counter`. PyTorch's fused inference path of multi-head attention
-  would count as zero, so it is switched off while counting.
+  formulas of `torch.utils.flop_counter`; the product of a matrix with a vector, which has none
+  there, counts like the others. PyTorch's fused inference path of multi-head attention would count
+  as zero, so it is switched off while counting.
 * Memory is the largest sum of live tensor storages: the backbone's weights, what the method holds
   between samples, and what one sample needs on top. Workspaces inside kernels are not seen.
 * Parameters updated are the distinct ones that an optimizer stepped with a gradient.
@@ -93,6 +94,10 @@ class LiveTensors(TorchDispatchMode):
         self.bytes -= size
 
 
+def _matrix_vector_flops(matrix: Tensor, vector: Tensor, **_: Any) -> int:
+    return 2 * matrix.numel()
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
@@ -112,8 +117,9 @@ class Counter:
         self.parameters: dict[int, int] = {}
         self._memory = LiveTensors()
         self._tracker = ModuleTracker()
+        formulas = {**flop_registry, torch.ops.aten.mv: _matrix_vector_flops}
         self._counter = FlopCounterMode(
-            display=False, custom_mapping={op: self._book(f) for op, f in flop_registry.items()}
+            display=False, custom_mapping={op: self._book(f) for op, f in formulas.items()}
         )
 
     def _book(self, formula: Callable[..., int]) -> Callable[..., int]:

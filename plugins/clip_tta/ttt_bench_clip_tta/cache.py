@@ -45,7 +45,7 @@ class ClassCache:
         """Which places hold an item."""
         return self.entropies.isfinite()
 
-    def add_certain(self, label: int, entropy: float, **values: Float[Tensor, " size"]) -> bool:
+    def add_certain(self, label: int, entropy: float, **values: Float[Tensor, " _"]) -> bool:
         """Keep an item if it is among the most certain of its class, and say whether it is.
 
         The items of a class stay in the order of their entropies, older before newer where they are
@@ -64,7 +64,7 @@ class ClassCache:
         self._put(place, label, entropy, values)
         return True
 
-    def add_newest(self, label: int, entropy: float, **values: Float[Tensor, " size"]) -> None:
+    def add_newest(self, label: int, entropy: float, **values: Float[Tensor, " _"]) -> None:
         """Keep an item, whatever its entropy; a full class gives up its oldest one.
 
         Args:

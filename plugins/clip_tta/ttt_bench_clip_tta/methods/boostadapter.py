@@ -78,7 +78,7 @@ class BoostAdapter(TDA):
             Boosters, take_views(views, statistics.views), entropy(kept), kept.argmax(dim=2)
         )
         if self.config.seen_as == "image":
-            statistics = view_statistics(views[:, :1], logits[:, :1], share=1)
+            statistics = view_statistics(views[:, :1], logits[:, :1], share=1.0)
         return [
             Prediction(self.predict_boosted(seen, own), unadapted_logits=seen.logits)
             for seen, own in zip(one_by_one(statistics), boosters, strict=True)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench import Prediction, Sample, SampleRNG, Task, entropy
@@ -24,7 +24,7 @@ from ttt_bench_clip_tta.cache import ClassCache, affinity
 from ttt_bench_clip_tta.views import view_statistics
 from ttt_bench_clip_tta.walk import Seen, one_by_one
 
-# AdamW's; a residual whose gradient is far larger takes a step of `lr`.
+# AdamW's; a residual whose gradient is far larger takes a step of `lr`. At zero nothing decays.
 EPSILON = 1e-3
 INFO_NCE_TEMPERATURE = 0.01
 
@@ -53,13 +53,13 @@ class Prototypes:
     """The classifier of one sample.
 
     Attributes:
-        text: unit text prototypes.
-        image: unit image prototypes of the classes in the cache.
+        text: the unit text prototype of each class.
+        image: the unit image prototype of each class that is in the cache.
         cached: which classes are in the cache.
     """
 
     text: Float[Tensor, "classes dim"]
-    image: Float[Tensor, "cached dim"]
+    image: Float[Tensor, "classes dim"]
     cached: Bool[Tensor, " classes"]
 
 
@@ -71,6 +71,7 @@ class DPE(ViewAdapter[DPEConfig]):
         means: the mean of each class's features in the cache.
         texts: the evolving text of each class, the mean of those after each confident sample.
         updates: the number of confident samples.
+        residuals: of the text and the image prototypes, zero before each sample.
     """
 
     Config = DPEConfig
@@ -87,6 +88,7 @@ class DPE(ViewAdapter[DPEConfig]):
         self.cache = ClassCache(classes, self.config.capacity, self.text.device, feature=size)
         self.means = torch.zeros_like(self.text)
         self.texts, self.updates = self.text.clone(), 0
+        self.residuals = nn.Parameter(torch.zeros(2, classes, size, device=self.text.device))
 
     @override
     def samples_kept(self) -> int:
@@ -134,42 +136,36 @@ class DPE(ViewAdapter[DPEConfig]):
         return self.cache.features[:, label].sum(dim=0) / self.cache.filled[:, label].sum()
 
     def evolve(self, feature: Float[Tensor, " dim"]) -> Prototypes:
-        """Return the prototypes of a sample after a step of AdamW on their residuals.
-
-        The step is the first one, from zero, whose moments are the gradient and its square.
+        """Return the prototypes of a sample after a step of AdamW on their residuals, from zero.
 
         Args:
             feature: the feature of the sample.
         """
-        config, cached = self.config, self.cache.filled[0]
-        bases = self.texts, self.means[cached]
-        residuals = [torch.zeros_like(base, requires_grad=True) for base in bases]
+        config = self.config
+        self.residuals.zero_()
+        self.residuals.grad = None
+        optimizer = torch.optim.AdamW([self.residuals], lr=config.lr, eps=EPSILON)
         with torch.enable_grad():
-            prototypes = self.prototypes(bases, residuals, cached)
+            prototypes = self.prototypes()
             loss = entropy(self.classify(feature, prototypes))
             if config.align:
                 loss = loss + config.align * misalignment(prototypes)
-        gradients = torch.autograd.grad(loss, residuals)
-        stepped = [-config.lr * g / (g.abs() + EPSILON) for g in gradients]
-        return self.prototypes(bases, stepped, cached)
+            loss.backward()
+        optimizer.step()
+        return self.prototypes()
 
-    def prototypes(
-        self, bases: Sequence[Tensor], residuals: Sequence[Tensor], cached: Bool[Tensor, " classes"]
-    ) -> Prototypes:
-        """Return the unit sums of text and image prototypes and their residuals."""
-        text, image = (
-            F.normalize(base + residual, dim=1)
-            for base, residual in zip(bases, residuals, strict=True)
-        )
-        return Prototypes(text, image, cached)
+    def prototypes(self) -> Prototypes:
+        """Return the unit sums of texts and images with their residuals."""
+        bases = torch.stack([self.texts, self.means])  # (2, C, D)
+        text, image = F.normalize(bases + self.residuals, dim=2)
+        return Prototypes(text, image, self.cache.filled[0])
 
     def classify(
         self, feature: Float[Tensor, " dim"], prototypes: Prototypes
     ) -> Float[Tensor, " classes"]:
         """Return the logits of a feature by both kinds of prototypes."""
-        raised = self.config.alpha * affinity(prototypes.image @ feature, self.config.beta)
-        logits = self.scale * (prototypes.text @ feature)
-        return logits.masked_scatter(prototypes.cached, logits[prototypes.cached] + raised)
+        raised = affinity(prototypes.image @ feature, self.config.beta) * prototypes.cached
+        return self.scale * (prototypes.text @ feature) + self.config.alpha * raised
 
 
 def misalignment(prototypes: Prototypes) -> Float[Tensor, ""]:
@@ -177,6 +173,7 @@ def misalignment(prototypes: Prototypes) -> Float[Tensor, ""]:
 
     Each image prototype has to find the text of its class among those of all cached classes.
     """
-    text = prototypes.text[prototypes.cached]  # (C, D) -> (cached, D)
-    scores = prototypes.image @ text.T / INFO_NCE_TEMPERATURE  # (cached, cached)
+    # Twice (C, D) -> (cached, D)
+    text, image = (part[prototypes.cached] for part in (prototypes.text, prototypes.image))
+    scores = image @ text.T / INFO_NCE_TEMPERATURE  # (cached, cached)
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
