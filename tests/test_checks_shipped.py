@@ -28,11 +28,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "rotta": {"memory": 4, "update_every": 2, "teacher_rate": 0.5},
     "deyo": {"select_margin": 2, "plpd": -1},
     **{name: {"views": 8} for name in ("view-mean", "view-vote", "zero", "mta")},
+    **{name: {"views": 8, "selection": 0.25} for name in ("confident-mean", "vte")},
     **{
-        name: {"views": 8, "selection": 0.25}
-        for name in ("confident-mean", "vte", "tda", "boostadapter", "dpe")
+        name: {"views": 4, "selection": 0.5, "capacity": 1, "negative_capacity": 1}
+        for name in ("tda", "boostadapter")
     },
-    "dmn": {"views": 8, "selection": 0.25, "capacity": 2},
+    **{name: {"views": 4, "selection": 0.5, "capacity": 1} for name in ("dpe", "dmn")},
     "watt": {"steps": 1, "rounds": 2, "templates": ["a {}", "the {}"]},
     "clipartt": {"steps": 2},
     "tent-clip": {"steps": 2},
