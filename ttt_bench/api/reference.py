@@ -56,6 +56,8 @@ class Table:
         samples: the number of test images of a dataset, where it is known.
         dataset: the dataset whose corruptions the columns are, "" where they are datasets.
         severity: the severity of those corruptions, 0 where there are none.
+        source: where the numbers are printed if that is not the methods' own publication, or a word
+            on whose they are; "" where the reference's name says it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Table:
     samples: Mapping[str, int]
     dataset: str = ""
     severity: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

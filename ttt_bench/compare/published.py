@@ -18,8 +18,8 @@ def match_published(measured: Mapping[str, Any], tables: Sequence[Table]) -> dic
 
     Returns:
         `published`, `measured`, their `difference` in points, the conditions that the published
-        number was measured under and the row was not (`differs`), and `same_protocol`, whether
-        there are none.
+        number was measured under and the row was not (`differs`), `same_protocol`, whether
+        there are none, and the `source` of the number.
     """
     matches = [_match(measured, table, row) for table in tables for row in table.rows]
     return min(
@@ -53,6 +53,7 @@ def _match(measured: Mapping[str, Any], table: Table, row: Row) -> dict[str, Any
     differs = [f"{name} {printed}" for name, printed, same in conditions if not same]
     return {
         "table": table.name,
+        "source": table.source,
         "method": row.printed_method,
         "backbone": row.printed_backbone,
         "dataset": dataset,

@@ -28,7 +28,10 @@ def published(tables: Sequence[Table]) -> list[Grid]:
                 mark = f" {DISAGREES}" if name in row.disagreements() else ""
                 line += [percent(row.printed[name]), percent(row.recomputed[name]) + mark]
             lines.append(line)
-        grids.append(Grid(f"published: {table.title}", header, lines, labels=2, turns="column"))
+        source = f" ({table.source})" if table.source else ""
+        grids.append(
+            Grid(f"published: {table.title}{source}", header, lines, labels=2, turns="column")
+        )
     return grids
 
 
@@ -41,6 +44,7 @@ def beside_published(reference: str, rows: Sequence[Summary]) -> Grid:
     """
     header = ["method", "dataset", "measured", f"published ({reference})", "difference",
               "published with another"]  # fmt: skip
+    sources = [match["source"] if (match := row["reference"]) else "" for row in rows]
     lines = []
     for row in rows:
         match = row["reference"]
@@ -51,11 +55,14 @@ def beside_published(reference: str, rows: Sequence[Summary]) -> Grid:
                 marked_name(row),
                 row["dataset"] + (", mean 15" if match["recomputed"] is not None else ""),
                 percent(match["measured"]),
-                percent(match["published"]),
+                percent(match["published"]) + (LABELS_USED if match["labelled_data"] else ""),
                 f"{match['difference']:+.1f}",
                 ", ".join(match["differs"]) or "(the same)",
             ]
         )
+    if any(sources):
+        header.append("listed in")
+        lines = [[*line, source or "-"] for line, source in zip(lines, sources, strict=True)]
     return Grid("measured beside published", header, lines, labels=2)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ttt_bench import AdapterSpec, GoldenSpec, hookimpl
+from ttt_bench import AdapterSpec, GoldenSpec, ReferenceSpec, hookimpl
 from ttt_bench_clip_tta import presets
 
 DUAL_ENCODER = frozenset({"DualEncoder"})
@@ -201,4 +201,17 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             file="more_clip.npz",
             arrays=frozenset({"ecalp/dimension_weights", "vte/sel01/logits"}),
         ),
+    ]
+
+
+@hookimpl
+def ttt_bench_references() -> list[ReferenceSpec]:
+    """Return the published numbers of CLIP's methods."""
+    return [
+        ReferenceSpec(
+            name="clip-tta",
+            summary="CLIP's test-time methods on ImageNet's variants, second-hand or their own",
+            code="ttt_bench_clip_tta.references:publication",
+            source="tables of M2TPT and Dota; READMEs of TDA, DMN and WATT",
+        )
     ]
