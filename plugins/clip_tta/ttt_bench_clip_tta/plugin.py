@@ -1,13 +1,19 @@
 """The hooks: methods and numbers of the original releases that this package adds to ttt-bench."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttt_bench import AdapterSpec, GoldenSpec, ReferenceSpec, hookimpl
 from ttt_bench_clip_tta import presets
 
+if TYPE_CHECKING:
+    import click
+
 DUAL_ENCODER = frozenset({"DualEncoder"})
 # The methods that train a copy of the image tower.
 TOWERS = frozenset({"DualEncoder", "TrainableClassifier"})
+
+# `ttt-bench clip-tta choose-temperature -d cifar10-c-mini:validation`
+TINY_CLIP_TEMPERATURE = 2.245
 
 # Differences relative to an output's largest value.
 # DPE's steps are nearly signs of gradients, some of them near 0.
@@ -41,6 +47,15 @@ def _controls() -> list[AdapterSpec]:
             "confident-mean",
             "confident_mean:ConfidentMean",
             summary="a control: the mean of the confident views' distributions",
+        ),
+        _spec(
+            "temperature",
+            "temperature:Temperature",
+            summary="a control: zero-shot scores with a temperature that was chosen",
+            paper="Guo et al. 2017, On Calibration of Modern Neural Networks (arXiv 1706.04599)",
+            presets={"tiny-clip": {"temperature": TINY_CLIP_TEMPERATURE}},
+            labelled_data="the temperature was chosen on labelled images, none of them a test "
+            "image",
         ),
     ]
 
@@ -215,3 +230,11 @@ def ttt_bench_references() -> list[ReferenceSpec]:
             source="tables of M2TPT and Dota; READMEs of TDA, DMN and WATT",
         )
     ]
+
+
+@hookimpl
+def ttt_bench_commands(cli: "click.Group") -> None:
+    """Add `ttt-bench clip-tta choose-temperature`."""
+    from ttt_bench_clip_tta.commands import clip_tta
+
+    cli.add_command(clip_tta)

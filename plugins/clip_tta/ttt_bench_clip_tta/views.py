@@ -102,11 +102,15 @@ def mean_log_probabilities(
     return mean.clamp(min=torch.finfo(mean.dtype).min)
 
 
-def count_votes(logits: Float[Tensor, "batch views classes"]) -> Float[Tensor, "batch classes"]:
-    """Return how many views of each sample score a class highest."""
-    voted = logits.argmax(dim=2)  # (B, V)
-    votes = torch.zeros_like(logits[:, 0])
-    return votes.scatter_add_(1, voted, torch.ones_like(logits[:, :, 0]))
+def count_votes(labels: Int[Tensor, "batch views"], classes: int) -> Float[Tensor, "batch classes"]:
+    """Return how many views of each sample are for a class.
+
+    Args:
+        labels: the class of each view.
+        classes: the number of classes.
+    """
+    votes = torch.zeros(len(labels), classes, device=labels.device)
+    return votes.scatter_add_(1, labels, torch.ones_like(labels, dtype=votes.dtype))
 
 
 # The part of a vote by which classes of equally many votes are put in order.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ttt_bench_clip_tta.goldens.file import FeatureFile
 from ttt_bench_clip_tta.methods import mta, zero
-from ttt_bench_clip_tta.views import count_votes, number_kept, take_views
+from ttt_bench_clip_tta.views import count_votes, number_kept
 
 
 def releases_last_resort(
@@ -26,7 +26,8 @@ def run_zero(file: FeatureFile) -> Mapping[str, Tensor]:
         logits = file.logits(file.tensor(f"{case}/view_order").shape[1])
         votes, order = zero.vote(logits, share, releases_last_resort)
         kept = number_kept(logits.shape[1], share)
-        first = count_votes(take_views(logits, order[:, :kept]))
+        labels = logits.argmax(dim=2).gather(1, order[:, :kept])
+        first = count_votes(labels, logits.shape[2])
         computed |= {
             f"{case}/votes": votes,
             f"{case}/predictions": votes.argmax(dim=1),
@@ -43,11 +44,11 @@ def run_mta(file: FeatureFile) -> Mapping[str, Tensor]:
     views, logits = file.views, file.logits()
     lambdas = file.value("mta/hyper/lambda_y"), file.value("mta/hyper/lambda_q")
     mode = mta.find_mode(views, logits, *lambdas)
-    scores = mta.product(logits.mT, mode.parts)
+    scores = mta.combine(mode.parts, logits)
     return {
         "mta/logits": scores,
         "mta/weights": mode.weights,
-        "mta/mode": mta.product(views.mT, mode.parts),
+        "mta/mode": mta.combine(mode.parts, views),
         "mta/bandwidth": mode.bandwidth,
         "mta/predictions": scores.argmax(dim=1),
     }

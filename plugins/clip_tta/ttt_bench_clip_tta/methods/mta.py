@@ -67,50 +67,89 @@ def find_mode(
 
     Source: equations 8 and 9, each iterated up to five times in five rounds, as released.
     """
-    # In float32 the cosines of views near each other would leave the mode too few digits.
+    # The iterations leave few digits of a mode that is found from float32 cosines.
     wide = torch.float32 if features.device.type == "mps" else torch.float64
-    precise, probabilities = features.to(wide), logits.to(wide).softmax(dim=2)
-    cosines = batch_invariant_matmul(precise, precise.mT)  # (B, V, V)
+    cosines = batch_invariant_matmul(features.to(wide), features.to(wide).mT)  # (B, V, V)
     squares = squared_bandwidths(cosines)  # (B, V)
-    affinity = batch_invariant_matmul(probabilities, probabilities.mT)  # (B, V, V)
+    probabilities = logits.softmax(dim=2)
+    affinity = batch_invariant_matmul(probabilities, probabilities.mT).to(wide)  # (B, V, V)
     weights = torch.full_like(squares, 1 / squares.shape[1])
-    parts = torch.zeros_like(squares)
-    parts[:, 0] = 1
+    place = Place.at_the_first(cosines)
     for _ in range(ROUNDS):
-        near = kernel(cosines, parts, squares)
-        moving = torch.ones_like(parts[:, :1], dtype=torch.bool)  # (B, 1)
+        near = place.kernel(squares)
+        moving = torch.ones_like(weights[:, :1], dtype=torch.bool)  # (B, 1)
         for _ in range(STEPS):
             alike = lambda_q * product(affinity, weights)
-            step = ((near + alike) / lambda_y).softmax(dim=1) - weights
-            weights = weights + step * moving
-            moving = moving & (step.norm(dim=1, keepdim=True) >= STILL)
-        parts = shift(cosines, parts, squares, weights)
-    found = (parts, weights, squares.sqrt())
+            moved = ((near + alike) / lambda_y).softmax(dim=1)
+            still = (moved - weights).norm(dim=1, keepdim=True) < STILL
+            weights = torch.where(moving, moved, weights)
+            moving = moving & ~still
+            if not moving.any():
+                break
+        place = shift(cosines, place, squares, weights)
+    found = (place.parts, weights, squares.sqrt())
     return Mode(*(values.to(features.dtype) for values in found))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the mode of each sample is while it moves.
+
+    Attributes:
+        parts: the mode as a weighted sum of the views.
+        cosines: its cosine to each view.
+    """
+
+    parts: Float[Tensor, "batch views"]
+    cosines: Float[Tensor, "batch views"]
+
+    @classmethod
+    def at_the_first(cls, cosines: Float[Tensor, "batch views views"]) -> "Place":
+        """Return the place of each sample's first view."""
+        parts = torch.zeros_like(cosines[:, 0])
+        parts[:, 0] = 1
+        return cls(parts, cosines[:, 0])
+
+    def kernel(self, squares: Float[Tensor, "batch views"]) -> Float[Tensor, "batch views"]:
+        """Return the Gaussian of each view's distance to the mode, as wide as its bandwidth.
+
+        Args:
+            squares: the squared bandwidth at each view.
+        """
+        distances = (2 - 2 * self.cosines).clamp(min=0)
+        return torch.exp(-distances / (2 * squares))
 
 
 def shift(
     cosines: Float[Tensor, "batch views views"],
-    parts: Float[Tensor, "batch views"],
+    place: Place,
     squares: Float[Tensor, "batch views"],
     weights: Float[Tensor, "batch views"],
-) -> Float[Tensor, "batch views"]:
+) -> Place:
     """Move the mode of each sample uphill, up to five times or until it stands still.
 
     Args:
         cosines: those between the views.
-        parts: the mode as a weighted sum of the views.
+        place: where the mode is.
         squares: the squared bandwidth at each view.
         weights: the weight of each view.
     """
-    moving: Bool[Tensor, "batch 1"] = torch.ones_like(parts[:, :1], dtype=torch.bool)
+    moving: Bool[Tensor, "batch 1"] = torch.ones_like(weights[:, :1], dtype=torch.bool)
     for _ in range(STEPS):
-        pulls = kernel(cosines, parts, squares) * weights
-        moved = pulls / length(cosines, pulls)
-        step = moved - parts
-        parts = torch.where(moving, moved, parts)
-        moving = moving & (length(cosines, step) >= STILL)
-    return parts
+        pulls = place.kernel(squares) * weights
+        pulled = product(cosines, pulls)
+        length = root((pulls * pulled).sum(dim=1, keepdim=True))
+        parts, to_views = pulls / length, pulled / length
+        # A step is a weighted sum of views too, and so is its length made of cosines.
+        step = (parts - place.parts) * (to_views - place.cosines)
+        still = root(step.sum(dim=1, keepdim=True)) < STILL
+        place = Place(
+            torch.where(moving, parts, place.parts), torch.where(moving, to_views, place.cosines)
+        )
+        moving = moving & ~still
+        if not moving.any():
+            break
+    return place
 
 
 def squared_bandwidths(
@@ -118,46 +157,29 @@ def squared_bandwidths(
 ) -> Float[Tensor, "batch views"]:
     """Return half of each view's mean squared distance to its nearest others."""
     near = max(1, int(NEAR * (cosines.shape[1] - 1)))
-    distances = (2 - 2 * cosines).clamp(min=0).sort(dim=2).values  # (B, V, V)
+    likest = cosines.topk(near + 1, dim=2).values  # (B, V, near + 1)
     # The nearest of all is the view itself. Equal views have no distance.
-    squares = distances[:, :, 1 : near + 1].mean(dim=2) / 2
+    squares = (2 - 2 * likest[:, :, 1:]).clamp(min=0).mean(dim=2) / 2
     return squares.clamp(min=torch.finfo(squares.dtype).eps)
 
 
-def kernel(
-    cosines: Float[Tensor, "batch views views"],
-    parts: Float[Tensor, "batch views"],
-    squares: Float[Tensor, "batch views"],
-) -> Float[Tensor, "batch views"]:
-    """Return the Gaussian of each view's distance to the mode, as wide as the view's bandwidth.
-
-    Args:
-        cosines: those between the views.
-        parts: the mode as a weighted sum of the views.
-        squares: the squared bandwidth at each view.
-    """
-    distances = (2 - 2 * product(cosines, parts)).clamp(min=0)
-    return torch.exp(-distances / (2 * squares))
-
-
-def length(
-    cosines: Float[Tensor, "batch views views"], parts: Float[Tensor, "batch views"]
-) -> Float[Tensor, "batch 1"]:
-    """Return the length of a weighted sum of unit features.
-
-    Args:
-        cosines: those between the features.
-        parts: the weight of each.
-    """
-    squared = (product(cosines, parts) * parts).sum(dim=1, keepdim=True)
+def root(squared: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1"]:
+    """Return the square root of a number that rounding may have made negative."""
     return squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
 
 
 def product(
-    matrices: Float[Tensor, "batch rows views"], vectors: Float[Tensor, "batch views"]
-) -> Float[Tensor, "batch rows"]:
-    """Return the product of each sample's matrix with its vector."""
-    return batch_invariant_matmul(matrices, vectors[:, :, None])[:, :, 0]  # (B, rows, 1)
+    symmetric: Float[Tensor, "batch views views"], vectors: Float[Tensor, "batch views"]
+) -> Float[Tensor, "batch views"]:
+    """Return the product of each sample's symmetric matrix with its vector."""
+    return (symmetric * vectors[:, None]).sum(dim=2)
+
+
+def combine(
+    parts: Float[Tensor, "batch views"], values: Float[Tensor, "batch views size"]
+) -> Float[Tensor, "batch size"]:
+    """Return the weighted sum of the views' values."""
+    return batch_invariant_matmul(parts[:, None], values)[:, 0]  # (B, 1, size)
 
 
 class MTA(ViewAdapter[MTAConfig]):
@@ -172,5 +194,5 @@ class MTA(ViewAdapter[MTAConfig]):
         logits = self.logits(features)  # (samples, views, classes)
         mode = find_mode(features, logits, config.lambda_y, config.lambda_q)
         # A weighted sum of features has the weighted sum of their logits.
-        scores = product(logits.mT, mode.parts)
+        scores = combine(mode.parts, logits)
         return [Prediction(s, None, plain) for s, plain in zip(scores, logits[:, 0], strict=True)]

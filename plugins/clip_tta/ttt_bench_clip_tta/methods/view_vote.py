@@ -22,5 +22,6 @@ class ViewVote(ViewAdapter[ViewConfig]):
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         logits = self.logits(self.encode(samples, rngs))  # (samples, views, classes)
-        scores = vote_scores(count_votes(logits), mean_log_probabilities(logits))
+        votes = count_votes(logits.argmax(dim=2), logits.shape[2])
+        scores = vote_scores(votes, mean_log_probabilities(logits))
         return [Prediction(s, None, plain) for s, plain in zip(scores, logits[:, 0], strict=True)]

@@ -20,7 +20,6 @@ from ttt_bench_clip_tta.views import (
     count_votes,
     mean_log_probabilities,
     number_kept,
-    take_views,
     vote_scores,
 )
 
@@ -61,19 +60,23 @@ def vote(
         last_resort: decides where none of the other views votes for a tied class, by the scores of
             the most confident one of them.
     """
+    samples, views, _ = logits.shape
     order = entropy(logits).argsort(dim=1, stable=True)  # (samples, views)
-    kept = number_kept(logits.shape[1], share)
-    votes = count_votes(take_views(logits, order[:, :kept]))  # (samples, classes)
-    tied = votes == votes.amax(dim=1, keepdim=True)
+    labels = logits.argmax(dim=2).gather(1, order)
+    kept = number_kept(views, share)
+    votes = count_votes(labels[:, :kept], logits.shape[2])
+    tied = votes == votes.amax(dim=1, keepdim=True)  # (samples, classes)
     # Without other views the least confident voter is asked.
-    others = take_views(logits, order[:, min(kept, logits.shape[1] - 1) :])
-    voted = others.argmax(dim=2)  # (samples, others)
-    helps = tied.gather(1, voted)
+    first_other = min(kept, views - 1)
+    others = labels[:, first_other:]
+    helps = tied.gather(1, others)
     # The first that helps; argmax of equal values may be any of them.
-    numbers = torch.arange(voted.shape[1], device=voted.device).expand_as(voted)
-    first = numbers.masked_fill(~helps, voted.shape[1] - 1).amin(dim=1)  # (samples)
-    found = voted.gather(1, first[:, None])[:, 0]  # (samples, 1) -> (samples)
-    decided = torch.where(helps.any(dim=1), found, last_resort(tied, others[:, 0]))
+    numbers = torch.arange(others.shape[1], device=others.device).expand_as(others)
+    first = numbers.masked_fill(~helps, others.shape[1] - 1).amin(dim=1, keepdim=True)
+    found = others.gather(1, first)[:, 0]  # (samples, 1) -> (samples)
+    rows = torch.arange(samples, device=logits.device)
+    asked = logits[rows, order[:, first_other]]  # (samples, classes)
+    decided = torch.where(helps.any(dim=1), found, last_resort(tied, asked))
     more = (tied.sum(dim=1) > 1).to(votes.dtype)
     return votes.scatter_add(1, decided[:, None], more[:, None]), order
 

@@ -1,0 +1,89 @@
+"""C-TPT and RLCF: what their losses add to TPT, and the reward model on the card."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from ttt_bench_tpt.methods.c_tpt import CTPT, CTPTConfig, dispersion
+from ttt_bench_tpt.methods.rlcf import RLCF, RLCFConfig
+from ttt_bench_tpt.methods.tpt import TPT, TPTConfig
+from ttt_bench_tpt.rewards import reinforce
+
+from ttt_bench import Prediction, Sample, SampleRNG, Task, load_backbone, load_dataset
+from ttt_bench.registry import registry
+from ttt_bench.runs.folder import RunFolder
+
+FEW = {"views": 8, "selection": 0.5}
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return Task(load_backbone("tiny-clip", "cpu"), load_dataset("cifar10-c-mini").classes)
+
+
+def predict(method: TPT | CTPT | RLCF, task: Task) -> list[Prediction]:
+    dataset = load_dataset("cifar10-c-mini")
+    samples = [Sample(f"s{i}", dataset.open(i)) for i in range(3)]
+    method.setup(task)
+    return list(method.adapt(samples, [SampleRNG(0, sample.id) for sample in samples]))
+
+
+def test_c_tpt_without_its_term_is_tpt(task: Task):
+    tpt = predict(TPT(TPTConfig(**FEW)), task)
+    same = predict(CTPT(CTPTConfig(**FEW, dispersion=0.0)), task)
+    other = predict(CTPT(CTPTConfig(**FEW)), task)
+    for one, equal, different in zip(tpt, same, other, strict=True):
+        assert torch.equal(one.logits, equal.logits)
+        assert not torch.equal(one.logits, different.logits)
+
+
+def test_dispersion_is_the_mean_distance_to_the_mean():
+    text = torch.tensor([[[1.0, 0], [-1, 0], [0, 3], [0, -3]]])
+    assert dispersion(text).tolist() == [2]
+
+
+def test_c_tpts_weight_is_the_authors_for_each_kind_of_dataset():
+    spec = registry().adapters["c-tpt"].spec
+    assert spec.dataset_presets["imagenet-a"] == {"dispersion": 20.0}
+    assert "imagenet" not in spec.dataset_presets
+    assert "per test set" in spec.dataset_presets_note
+
+
+def test_the_reward_raises_the_classes_that_score_above_the_mean():
+    logits = torch.zeros(1, 1, 4, requires_grad=True)
+    with torch.no_grad():
+        logits[0, 0] = torch.tensor([3.0, 2, 1, 0])
+    scores = torch.tensor([[[0.2, 0.6, 0.1, 9.0]]])
+    reinforce(logits, scores, 3).sum().backward()
+    assert logits.grad is not None
+    # Descent raises class 1; class 3 is not among the three that are rewarded.
+    assert logits.grad[0, 0].argmin() == 1
+    assert logits.grad[0, 0, 3].abs() < 1e-6
+
+
+@pytest.mark.parametrize("tower", ["prompt", "image"])
+def test_a_reward_model_of_the_same_weights_gives_what_the_backbone_itself_gives(
+    task: Task, tower: str
+):
+    settings = {**FEW, "tower": tower, "image_lr": 1e-3}
+    own = predict(RLCF(RLCFConfig(**settings, reward="")), task)
+    second = predict(RLCF(RLCFConfig(**settings, reward="tiny-clip")), task)
+    for one, other in zip(own, second, strict=True):
+        torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=1e-2)
+        assert one.step_logits is not None
+        assert one.unadapted_logits is not None
+        assert not torch.allclose(one.logits, one.unadapted_logits, atol=1e-2)
+
+
+def test_the_card_records_the_reward_models_weights(run_json):
+    settings = ("--set", "views=8", "--set", "selection=0.5", "--set", "reward=tiny-clip")
+    (run,) = run_json("-m", "rlcf", "--limit", 2, *settings)
+    card = RunFolder(Path(run["path"])).card().method
+    assert card["further_backbones"]["tiny-clip"]["weights"] == card["weights"]
+
+
+def test_a_reward_model_without_a_text_tower_is_refused(ttt):
+    arguments = ("-d", "cifar10-c-mini", "--limit", 2, "--set", "reward=tiny-resnet")
+    code, _, err = ttt("run", "-m", "rlcf", *arguments)
+    assert code == 2
+    assert "tiny-resnet has no text tower" in err
