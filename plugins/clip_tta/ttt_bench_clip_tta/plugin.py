@@ -90,6 +90,14 @@ def _by_votes_of_views() -> list[AdapterSpec]:
 def _by_training() -> list[AdapterSpec]:
     return [
         _spec(
+            "stata",
+            "stata:StatA",
+            summary="fits a Gaussian of every class to a batch, held near the class text",
+            kind="batch",
+            paper="Zanella et al. 2025, Realistic Test-Time Adaptation of Vision-Language Models "
+            "(arXiv 2501.03729)",
+        ),
+        _spec(
             "tps",
             "tps:TPS",
             summary="shifts the text of every class so that confident views agree",
@@ -195,7 +203,7 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             name="clip_features",
             summary="the methods that need features alone, on 60 samples of 32 views",
             code="ttt_bench_clip_tta.goldens.features:compute",
-            methods=("zero", "mta", "tda", "boostadapter", "dpe", "dmn", "onzeta"),
+            methods=("zero", "mta", "stata", "tda", "boostadapter", "dpe", "dmn", "onzeta"),
             file="clip_features.npz",
             arrays=frozenset({"input/text_features", "input/views", "input/logit_scale"}),
             tolerances=TOLERANCES,

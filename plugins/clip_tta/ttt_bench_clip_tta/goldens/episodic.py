@@ -1,4 +1,4 @@
-"""ZERO and MTA on the features of a golden file."""
+"""ZERO, MTA and StatA on the features of a golden file."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ttt_bench_clip_tta.goldens.file import FeatureFile
-from ttt_bench_clip_tta.methods import mta, zero
+from ttt_bench_clip_tta.methods import mta, stata, zero
 from ttt_bench_clip_tta.views import count_votes, number_kept
 
 
@@ -54,4 +54,25 @@ def run_mta(file: FeatureFile) -> Mapping[str, Tensor]:
     }
 
 
-METHODS = (run_zero, run_mta)
+def run_stata(file: FeatureFile) -> Mapping[str, Tensor]:
+    """Return the probabilities of plain images, taken as one batch, and the fitted Gaussians."""
+    computed: dict[str, Tensor] = {}
+    for case in file.cases("stata/probabilities"):
+        config = stata.StatAConfig(
+            anchor=file.value("stata/hyper/alpha"),
+            neighbours=int(file.value("stata/hyper/neighbours")),
+            soft_counts=case.endswith("soft"),
+        )
+        count = len(file.tensor(f"{case}/probabilities"))
+        probabilities, fitted = stata.fit(file.views[:count, 0], file.text, file.scale, config)
+        computed |= {
+            f"{case}/probabilities": probabilities,
+            f"{case}/predictions_": probabilities.argmax(dim=1),
+            f"{case}/mean": fitted.mean,
+            f"{case}/variance": fitted.variance,
+            f"{case}/anchor_weight": fitted.weight,
+        }
+    return computed
+
+
+METHODS = (run_zero, run_mta, run_stata)
