@@ -69,6 +69,7 @@ def summarize(
         "labelled_data": card.method["labelled_data"],
         "known_failures": card.method["known_failures"],
         **_preset_facts(card),
+        **_prompt_facts(config),
         "fingerprint": card.fingerprint,
     }
     return summary, records
@@ -78,6 +79,13 @@ def _preset_facts(card: Card) -> dict[str, Any]:
     """Return what a summary says of the dataset's preset, nothing where none is in force."""
     preset = card.method.get("dataset_preset")
     return {} if preset is None else {"dataset_preset": preset}
+
+
+def _prompt_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that say how a method's prompts differ from the protocol's, if they do."""
+    given = {name: config.get(name) for name in ("prompts", "descriptions")}
+    other = {name: value for name, value in given.items() if value not in (None, "", "protocol")}
+    return {"other_prompts": other} if other else {}
 
 
 def _stream_facts(card: Card, records: Records) -> dict[str, Any]:

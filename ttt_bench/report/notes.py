@@ -17,6 +17,7 @@ LABELS_USED = "†"
 NOT_ALONE = "‡"
 KNOWN_FAILURES = "§"
 DATASET_PRESET = "¶"
+OTHER_PROMPTS = "◊"
 DEPENDS_ON = {
     "batch": "of kind batch: a prediction depends on the other samples of its batch",
     "stream": "online: saw other test samples before; a prediction depends on them and on "
@@ -38,6 +39,7 @@ def marked_name(row: Summary) -> str:
         NOT_ALONE: row["kind"] in DEPENDS_ON,
         KNOWN_FAILURES: row["known_failures"],
         DATASET_PRESET: row.get("dataset_preset"),
+        OTHER_PROMPTS: row.get("other_prompts"),
     }
     return row_name(row) + "".join(mark for mark, applies in marks.items() if applies)
 
@@ -63,7 +65,7 @@ def notes(rows: Sequence[Summary]) -> list[str]:
 
 
 def _order_of_marks(item: tuple[str, Any]) -> int:
-    return (LABELS_USED, NOT_ALONE, KNOWN_FAILURES, DATASET_PRESET).index(item[0][0])
+    return (LABELS_USED, NOT_ALONE, KNOWN_FAILURES, DATASET_PRESET, OTHER_PROMPTS).index(item[0][0])
 
 
 def _texts(row: Summary) -> list[str]:
@@ -80,6 +82,9 @@ def _texts(row: Summary) -> list[str]:
     if preset := row.get("dataset_preset"):
         values = ", ".join(f"{name} {value}" for name, value in preset["values"].items())
         texts.append(f"{DATASET_PRESET} {preset['note']} ({values})")
+    if other := row.get("other_prompts"):
+        values = ", ".join(f"{name} {value}" for name, value in other.items())
+        texts.append(f"{OTHER_PROMPTS} other prompts than the protocol's ({values})")
     return texts
 
 

