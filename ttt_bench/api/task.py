@@ -21,6 +21,7 @@ from ttt_bench.api.views import ViewSet
 from ttt_bench.api.working_copy import WorkingCopy
 
 CapabilityT = TypeVar("CapabilityT", bound=Backbone)
+ValueT = TypeVar("ValueT")
 # Pillow images. A type check that looks at one would decode it.
 LazyImages = Sequence[Any]
 
@@ -34,6 +35,7 @@ class Task:
         augmix: whether methods that draw views should draw AugMix ones, as TPT's authors do on
             fine-grained datasets.
         precision: the precision of the backbone's forward pass.
+        made: what methods have made for all of their streams, by name, see `once`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Task:
         self.classes = classes
         self.augmix = augmix
         self.precision: Precision = precision
+        self.made: dict[str, Any] = {}
         self._source_images = source_images
 
     @property
@@ -57,6 +60,24 @@ class Task:
         A method that reads them says so in `AdapterSpec.labelled_data`.
         """
         return self._source_images
+
+    def once(self, name: str, make: Callable[[], ValueT]) -> ValueT:
+        """Return what `make` has returned when it was first asked for under this name.
+
+        `setup` runs anew for each stream. What is costly and the same for all of them, such as
+        statistics of the training images, is made once. It is no part of a method's state, and must
+        not change.
+
+        Args:
+            name: what it is, with everything that it depends on.
+            make: makes it.
+
+        Example:
+            self.prototypes = task.once(f"prototypes of {n} images", lambda: self.average(n))
+        """
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
     @property
     def device(self) -> torch.device:

@@ -121,7 +121,9 @@ class MethodWorker:
         card = backbone.card()
         self._weights = card.get("weights")
         caches = self._caches(inputs, card) if spec.feature_cache else {}
-        preparation = Preparation(dataset, PixelMaker(backbone), spec.seed, inputs, caches)
+        # Without loaders, a whole batch is opened before the method reads its images.
+        opened = 0 if spec.loaders else spec.config.get("batch_size", spec.batch_size)
+        preparation = Preparation(dataset, PixelMaker(backbone), spec.seed, inputs, caches, opened)
         self._loader = SampleLoader(preparation, spec.loaders)
         self._announced = False
         task.use(caches, self._loader)

@@ -98,15 +98,27 @@ class Preparation:
         seed: int,
         inputs: Inputs,
         caches: Mapping[ViewSet | None, FeatureCache],
+        opened: int = 0,
     ) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            dataset: the dataset.
+            pixel_maker: transforms images.
+            seed: the seed of every random draw.
+            inputs: what the method asks for.
+            caches: the feature caches by view set, None for plain images.
+            opened: how many samples are opened before the image of the first one is read.
+        """
         self.dataset = dataset
         self.pixel_maker = pixel_maker
         self.seed = seed
         self.inputs = inputs
         self.caches = caches
         # The parts of a sample need its image and its digest again.
-        self.decode = lru_cache(KEPT_SAMPLES)(partial(open_entry, dataset))
-        self.digest = lru_cache(KEPT_SAMPLES)(self._digest)
+        kept = max(KEPT_SAMPLES, opened)
+        self.decode = lru_cache(kept)(partial(open_entry, dataset))
+        self.digest = lru_cache(kept)(self._digest)
         self._digests = Store({"digests": "of decoded images", "decoders": _decoders(dataset)})
 
     def parts(self) -> list[Part]:

@@ -1,7 +1,7 @@
 """WorkingCopyAdapter: a method that works on a copy of the classifier, batch by batch."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,8 +19,11 @@ class WorkingCopyAdapter(Adapter[ConfigT]):
     optimizers.
 
     Attributes:
+        fixed: names of the attributes that stay as `setup` makes them, and are no state.
         model: the copy, made once for each stream.
     """
+
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     @override
     def inputs(self, task: Task) -> Inputs:
@@ -30,6 +33,10 @@ class WorkingCopyAdapter(Adapter[ConfigT]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         self.model = task.working_copy()
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {name: value for name, value in super().state().items() if name not in self.fixed}
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:

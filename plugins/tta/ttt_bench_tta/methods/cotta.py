@@ -145,6 +145,7 @@ class Cotta(WorkingCopyAdapter[CottaConfig]):
     """
 
     Config = CottaConfig
+    fixed = ("anchor", "augmentation")
 
     @override
     def setup(self, task: Task) -> None:

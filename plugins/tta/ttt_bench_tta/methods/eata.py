@@ -102,6 +102,7 @@ class Eata(Eta):
 
     Config = EataConfig
     config: EataConfig
+    fixed = ("source", "fisher")
 
     @override
     def setup(self, task: Task) -> None:
@@ -112,8 +113,14 @@ class Eata(Eta):
                 "some, or the method eta"
             )
         self.source = weights_of(self.model)
-        with task.forward_pass():
-            self.fisher = fisher_information(self.model, self.training_batches())
+        config = self.config
+        name = f"Fisher information of {config.fisher_images} images by {config.batch_size}"
+        self.fisher = task.once(name, self.importance)
+
+    def importance(self) -> dict[str, Tensor]:
+        """Return the importance of every trained parameter, by name; the same for every stream."""
+        with self.task.forward_pass():
+            return fisher_information(self.model, self.training_batches())
 
     def training_batches(self) -> Iterator[Float[Tensor, "batch 3 side side"]]:
         """Yield training images in batches, each spread over the whole training set."""

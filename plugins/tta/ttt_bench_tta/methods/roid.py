@@ -2,7 +2,8 @@
 
 Paper: Marsden, Döbler and Yang 2024, Universal Test-time Adaptation through Weight Ensembling,
     Diversity Weighting, and Prior Correction (WACV 2024, arXiv 2306.00650), section 3.
-Code: mariodoebler/test-time-adaptation (MIT licence).
+Code: mariodoebler/test-time-adaptation (MIT licence). Its augmentation extends images by
+    mirroring at their borders, ours (CoTTA's) by repeating the last pixel.
 Kind: stream. Weight and bias of the normalization layers learn, on the batch's own statistics.
 """
 
@@ -152,6 +153,7 @@ class Roid(WorkingCopyAdapter[RoidConfig]):
     """
 
     Config = RoidConfig
+    fixed = ("source", "augmentation")
 
     @override
     def setup(self, task: Task) -> None:

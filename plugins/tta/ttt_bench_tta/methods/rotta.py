@@ -151,6 +151,7 @@ class Rotta(WorkingCopyAdapter[RottaConfig]):
     """
 
     Config = RottaConfig
+    fixed = ("augmentation",)
 
     @override
     def setup(self, task: Task) -> None:

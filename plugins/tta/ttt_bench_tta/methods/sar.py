@@ -125,6 +125,7 @@ class Sar(WorkingCopyAdapter[SarConfig]):
     """
 
     Config = SarConfig
+    fixed = ("source",)
 
     @override
     def setup(self, task: Task) -> None:
