@@ -1,8 +1,12 @@
-"""A driver that kills a run of an online method at its writes: `python FILE SEED KILLS COMMAND...`
+"""A driver that kills runs of online methods at their writes.
 
-Every attempt is a fork that gets SIGKILL at one of its first writes, the last one is left alone.
+    python stream_kill_driver.py SEED KILLS PLUGIN COMMAND...
+
+PLUGIN is a module whose methods the command knows, "" for none. Every attempt is a fork that gets
+SIGKILL at one of its first writes, the last one is left alone.
 """
 
+import importlib
 import os
 import random
 import sys
@@ -14,10 +18,11 @@ from ttt_bench import registered
 
 def run() -> None:
     """Kill, start again, and leave with the last attempt's exit code."""
-    seed, kills, *command = sys.argv[1:]
+    seed, kills, plugin, *command = sys.argv[1:]
     draw = random.Random(int(seed))
     always_save_states()
-    with registered(adapters=SPECS):
+    more = importlib.import_module(plugin).ttt_bench_adapters() if plugin else []
+    with registered(adapters=[*SPECS, *more]):
         for number in range(int(kills)):
             # A state and a chunk are two files of three steps each: every step is hit.
             _, status = os.waitpid(attempt(command, draw.randint(4, 16)), 0)

@@ -1,6 +1,7 @@
-"""The plugin that `new-method` writes installs, conforms and runs, and the tutorial shows it."""
+"""The plugins that `new-method` writes install, conform and run, and the tutorial shows them."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.kills import killed
+from tests.records_equal import records_equal
 from tests.test_bad_input import one_line
+from ttt_bench import AdapterSpec, registered
 from ttt_bench.new_method.folder import TAKEN_CLASSES, check_name, plugin_files, write_plugin
+from ttt_bench.runs.folder import RunFolder
+from ttt_bench.testing import adapter_checks
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "writing-a-method.md").read_text("utf-8")
@@ -68,10 +74,11 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(ttt):
     assert ttt("new-method", "mine", "-o", "empty")[0] == 0
 
 
+@pytest.mark.parametrize("online", [False, True])
 @pytest.mark.parametrize("name", ["x", "my-method", "a1-b2-c3", "class", "import", "a" * 40])
-def test_any_name_gives_sound_files(name: str):
+def test_any_name_gives_sound_files(name: str, online: bool):
     check_name(name)
-    files = plugin_files(name)
+    files = plugin_files(name, online)
     for path, text in files.items():
         assert text.endswith("\n")
         assert "{{" not in text
@@ -84,8 +91,9 @@ def test_any_name_gives_sound_files(name: str):
     assert f"{package}/adapter.py" in files
 
 
-def test_no_class_can_hide_what_its_module_imports():
-    (adapter,) = (text for path, text in plugin_files("x").items() if path.endswith("adapter.py"))
+@pytest.mark.parametrize("online", [False, True])
+def test_no_class_can_hide_what_its_module_imports(online: bool):
+    adapter = plugin_files("x", online)["ttt_bench_x/adapter.py"]
     imported = {
         alias.name
         for node in ast.walk(ast.parse(adapter))
@@ -96,8 +104,9 @@ def test_no_class_can_hide_what_its_module_imports():
     assert single <= TAKEN_CLASSES
 
 
-def test_the_generated_code_is_tidy(tmp_path: Path):
-    write_plugin("my-method", tmp_path)
+@pytest.mark.parametrize("online", [False, True])
+def test_the_generated_code_is_tidy(tmp_path: Path, online: bool):
+    write_plugin("my-method", tmp_path, online)
     for words in (["check"], ["format", "--check"]):
         command = ["ruff", *words, "--no-cache", "."]
         done = subprocess.run(
@@ -113,6 +122,8 @@ def test_the_generated_code_is_tidy(tmp_path: Path):
 def test_the_tutorial_shows_the_generated_files():
     """Every block of code is one of a file's, in its order, and every such file is shown whole."""
     rest = plugin_files("my-method")
+    online = plugin_files("my-online", online=True)
+    rest |= {path: text for path, text in online.items() if path.endswith("/adapter.py")}
     for language, title, text in BLOCK.findall(TUTORIAL):
         assert bool(title) == (language != "sh"), text
         if title:
@@ -121,6 +132,32 @@ def test_the_tutorial_shows_the_generated_files():
             assert before.strip() == "", f"{title}: left out before a block:\n{before}"
     shown = {path for path in rest if not path.endswith(("README.md", "__init__.py"))}
     assert {path: rest[path].strip() for path in shown} == dict.fromkeys(shown, "")
+
+
+@pytest.fixture
+def online_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterSpec:
+    """The method of a folder that `new-method --online` wrote, which Python finds."""
+    site = tmp_path / "written"
+    write_plugin("drawn-out", site, online=True)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    (spec,) = importlib.import_module("ttt_bench_drawn_out.plugin").ttt_bench_adapters()
+    return spec
+
+
+def test_an_online_method_conforms_and_goes_on_after_kills(ttt, online_spec: AdapterSpec):
+    with registered(adapters=[online_spec]):
+        findings = {check.name: check() for check in adapter_checks("drawn-out", samples=3)}
+    assert "the same bits from each" in findings["check_state_saved"].text
+    run = ["run", "-m", "drawn-out", "-d", "cifar10-c-mini", "--device", "cpu", "--limit", "192"]
+    run += ["--stream", "mixed"]
+    assert "continues with" in killed(0, 6, [*run, "-o", "killed"], "ttt_bench_drawn_out.plugin")
+    with registered(adapters=[online_spec]):
+        assert ttt(*run, "-o", "undisturbed")[0] == 0
+    one, other = (
+        RunFolder(Path(name) / "cifar10-c-mini" / "drawn-out") for name in ("killed", "undisturbed")
+    )
+    assert records_equal(one.read_records(), other.read_records())
 
 
 @pytest.fixture
@@ -155,7 +192,7 @@ def test_the_tutorials_commands_work(fresh: dict[str, str], tmp_path: Path):
         if language == "sh"
         for line in text.splitlines()
     ]
-    assert len(lines) == 6
+    assert len(lines) == 7
     printed = {}
     for line in lines:
         done = subprocess.run(

@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.kills import killed
 from tests.records_equal import records_equal
 from tests.streaming_methods import SPEC, SPECS, ElsewhereSpec, always_save_states
 from ttt_bench.api.executor import LostStateError, RecordsWithState, chains, without_state
@@ -49,21 +48,6 @@ def assert_same_chunks(one: RunFolder, other: RunFolder) -> None:
     first, second = all_records(one), all_records(other)
     assert len(first) == len(second) > 3
     assert all(records_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def killed(seed: int, kills: int, command: list[str]) -> str:
-    """Run a command that is killed again and again, and return what it says."""
-    driver = Path(__file__).parent / "stream_kill_driver.py"
-    done = subprocess.run(
-        [sys.executable, str(driver), str(seed), str(kills), *command],
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stderr
 
 
 def test_a_stream_killed_at_its_writes_ends_like_an_undisturbed_one(ttt):

@@ -18,8 +18,13 @@ TAKEN_CLASSES = frozenset(
 )  # fmt: skip
 
 
-def write_plugin(name: str, folder: Path) -> list[Path]:
+def write_plugin(name: str, folder: Path, online: bool = False) -> list[Path]:
     """Write the plugin of a method called `name` into an empty or new folder.
+
+    Args:
+        name: the method's name.
+        folder: the folder.
+        online: whether the method adapts along a stream, instead of to each image alone.
 
     Returns:
         The paths of the files.
@@ -28,7 +33,7 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
         UserError: the name is invalid or taken, or the folder is not empty or cannot be written.
     """
     check_name(name)
-    contents = plugin_files(name)
+    contents = plugin_files(name, online)
     try:
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty; give another --output")
@@ -61,23 +66,28 @@ def check_name(name: str) -> None:
         raise UserError(f"{name} is an installed plugin already; choose another name")
 
 
-def plugin_files(name: str) -> dict[str, str]:
-    """Return the text of every file of the plugin, by its path in the folder."""
-    package = _package(name)
+def plugin_files(name: str, online: bool = False) -> dict[str, str]:
+    """Return the text of every file of the plugin, by its path in the folder.
+
+    Args:
+        name: the method's name.
+        online: whether the method adapts along a stream.
+    """
+    package, kind = _package(name), "online_" if online else ""
     templates = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"{package}/__init__.py": "__init__.py",
         f"{package}/plugin.py": "plugin.py",
-        f"{package}/adapter.py": "adapter.py",
-        f"tests/test_{name.replace('-', '_')}.py": "test.py",
+        f"{package}/adapter.py": f"{kind}adapter.py",
+        f"tests/test_{name.replace('-', '_')}.py": f"{kind}test.py",
     }
     # The output is source code, not HTML, so nothing is escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     folder = resources.files("ttt_bench.new_method") / "templates"
     return {
         path: environment.from_string((folder / f"{template}.j2").read_text("utf-8")).render(
-            name=name, package=package, class_name=_class_name(name)
+            name=name, package=package, class_name=_class_name(name), online=online
         )
         for path, template in templates.items()
     }
