@@ -237,6 +237,25 @@ def test_an_author_may_say_what_the_state_is():
     assert next(new.unsaveable) == 0
 
 
+class Prepared(Everything):
+    """Has a table that is the same for every stream."""
+
+    def setup(self, task):
+        super().setup(task)
+        self.table = task.once("table", lambda: torch.rand(1000))
+
+
+def test_what_a_task_makes_once_is_shared_by_its_streams_and_no_state():
+    adapter = fresh(Prepared)
+    second = Prepared(adapter.config)
+    second.setup(adapter.task)
+    assert second.table is adapter.table
+    new = restored(adapter)
+    assert new.table is new.task.made["table"]
+    assert new.table is not adapter.table
+    assert EncodedState(adapter).size < EncodedState(fresh()).size + adapter.table.nbytes
+
+
 @pytest.mark.parametrize(
     ("value", "named"),
     [

@@ -1,6 +1,6 @@
-"""Make the tables and numbers of README.md and docs/results.md from runs.
+"""Make the tables and numbers of README.md, docs/results.md and docs/online.md from runs.
 
-    python tools/make_results.py run first     # type the command of a result set, or continue it
+    python tools/make_results.py run first     # type the commands of a result set, or continue it
     python tools/make_results.py write         # write the marked parts of the files, from the runs
     python tools/make_results.py write --check # write nothing; exit 1 if a file would change
 
@@ -13,12 +13,16 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tools.online_results import OnlineResults
+from tools.result_text import time_of, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.report import tables
@@ -28,7 +32,6 @@ from ttt_bench.report.render import markdown
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "build" / "results"
-WIDTH = 100
 MARK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 TABLES = {"overview": tables.overview, "groups": tables.by_group}
 
@@ -55,6 +58,22 @@ class ResultSet:
         words = shlex.split(self.command)
         return [after for word, after in pairwise(words) if word == "--method"]
 
+    @property
+    def commands(self) -> list[tuple[str, str]]:
+        """Return the command and the folder of its runs."""
+        return [(self.name, self.command)]
+
+    def part(self, folder: Path) -> str:
+        """Return the text between the marks.
+
+        Args:
+            folder: the folder in which the runs of each set lie.
+
+        Raises:
+            UserError: there are no runs, or they are not those of the command.
+        """
+        return part_of(self, read(self, folder))
+
 
 ON_TINY_RESNET = (
     "source", "norm", "t3a", "lame", "tent", "eta", "eata", "sar", "cotta", "rotta", "deyo", "roid",
@@ -71,18 +90,21 @@ def command(methods: Sequence[str], limit: int) -> str:
 
 
 GRIDS = ("overview", "groups")
-SETS = (
+AnyResults: TypeAlias = ResultSet | OnlineResults
+SETS: tuple[AnyResults, ...] = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
     ResultSet("tiny-resnet", command(ON_TINY_RESNET, 1600), "docs/results.md", GRIDS),
     ResultSet("tiny-clip", command(ON_TINY_CLIP, 480), "docs/results.md", GRIDS),
+    OnlineResults(),
 )
 
 
-def run(result: ResultSet, folder: Path) -> None:
-    """Type the command of a set; what is finished is not computed again."""
-    words = [*shlex.split(result.command), "--output", str(folder / result.name)]
-    print(f"+ {shlex.join(words)}", flush=True)
-    subprocess.run([sys.executable, "-m", "ttt_bench", *words[1:]], check=True)
+def run(result: AnyResults, folder: Path) -> None:
+    """Type the commands of a set; what is finished is not computed again."""
+    for name, command in result.commands:
+        words = [*shlex.split(command), "--output", str(folder / name)]
+        print(f"+ {shlex.join(words)}", flush=True)
+        subprocess.run([sys.executable, "-m", "ttt_bench", *words[1:]], check=True)
 
 
 def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
@@ -126,36 +148,7 @@ def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
     return "\n" + "\n\n".join(filter(None, blocks)) + "\n\n"
 
 
-def wrapped(text: str, bullet: str = "") -> str:
-    """Return a paragraph in lines of the files' width."""
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=bullet,
-        subsequent_indent=" " * len(bullet),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def time_of(runs: Sequence[FinishedRun]) -> str:
-    """Return how long the methods computed, and on what."""
-    seconds = sum(run.records.seconds for run in runs)
-    time = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
-    machines = {
-        (environment["device"], environment["threads"])
-        for environment in (run.manifest["environment"] for run in runs)
-    }
-    where = " and ".join(
-        f"a CPU with {threads} {'thread' if threads == 1 else 'threads'}"
-        if device == "cpu"
-        else device
-        for device, threads in sorted(machines)
-    )
-    return f"The methods computed for {time} on {where}."
-
-
-def write(sets: Sequence[ResultSet], root: Path, folder: Path) -> dict[Path, str]:
+def write(sets: Sequence[AnyResults], root: Path, folder: Path) -> dict[Path, str]:
     """Return the new text of each file that changes.
 
     Args:
@@ -170,7 +163,7 @@ def write(sets: Sequence[ResultSet], root: Path, folder: Path) -> dict[Path, str
     for file in dict.fromkeys(result.file for result in sets):
         path = root / file
         before = path.read_text("utf-8")
-        parts = {one.name: part_of(one, read(one, folder)) for one in sets if one.file == file}
+        parts = {one.name: one.part(folder) for one in sets if one.file == file}
         for name in parts:
             if [mark.group(2) for mark in MARK.finditer(before)].count(name) != 1:
                 raise UserError(
