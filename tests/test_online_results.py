@@ -74,9 +74,13 @@ def test_the_page_has_means_spreads_and_what_is_seen_of_each_finding(home: Path)
     assert lines[-1] == "after"
 
 
-def test_a_setting_without_a_whole_seed_is_named(home: Path):
-    (home / "online" / "memo" / "seed-0").rename(home / "elsewhere")
-    with pytest.raises(UserError, match="memo"):
+def test_a_setting_without_a_whole_seed_is_left_out(home: Path):
+    (home / "online" / "memo").rename(home / "elsewhere")
+    (text,) = write([OnlineResults()], home, home).values()
+    assert "| nothing |" not in text
+    assert "| it helps |" in text
+    (home / "online" / "grouped").rename(home / "elsewhere too")
+    with pytest.raises(UserError, match="no finished runs there"):
         write([OnlineResults()], home, home)
 
 

@@ -125,9 +125,15 @@ class OnlineResults:
             folder: the folder in which the runs of each set lie.
 
         Raises:
-            UserError: a setting has no finished runs.
+            UserError: no setting has finished runs.
         """
-        found = {setting.name: read_setting(setting, folder / self.name) for setting in SETTINGS}
+        every_setting = {one.name: read_setting(one, folder / self.name) for one in SETTINGS}
+        found = {name: runs for name, runs in every_setting.items() if runs}
+        if not found:
+            raise UserError(
+                f"{folder / self.name}: no finished runs there; make them with "
+                f"`python tools/make_results.py run {self.name}`"
+            )
         every = [run for runs in found.values() for some in runs.values() for run in some]
         blocks = [
             table(accuracies(found)),
@@ -152,24 +158,23 @@ def read_setting(setting: Setting, folder: Path) -> Runs:
         setting: the setting.
         folder: the folder of the settings.
 
-    Raises:
-        UserError: there is none.
+    Returns:
+        The runs of each method, nothing where no seed is finished.
     """
     found: dict[str, list[FinishedRun]] = {method: [] for method in setting.methods}
     for seed in SEEDS:
         path = folder / setting.name / f"seed-{seed}"
         if not path.is_dir():
             continue
-        runs = {run.summary["method"]: run for run in read_runs([path])}
+        try:
+            runs = {run.summary["method"]: run for run in read_runs([path], warn=lambda _: None)}
+        # Nothing there is finished.
+        except UserError:
+            continue
         if set(runs) >= set(setting.methods):
             for method in setting.methods:
                 found[method].append(runs[method])
-    if not found[setting.methods[0]]:
-        raise UserError(
-            f"{folder / setting.name}: no finished runs there; make them with "
-            "`python tools/make_results.py run online`"
-        )
-    return found
+    return found if all(found.values()) else {}
 
 
 def accuracies(found: Mapping[str, Runs]) -> list[list[str]]:
@@ -178,7 +183,7 @@ def accuracies(found: Mapping[str, Runs]) -> list[list[str]]:
     Args:
         found: the runs by setting.
     """
-    columns = [setting.name for setting in SETTINGS if setting.shown]
+    columns = [one.name for one in SETTINGS if one.shown and one.name in found]
     first = {name: found[name]["source"] for name in columns}
     return [
         ["method", *columns],
@@ -202,7 +207,7 @@ def answers(found: Mapping[str, Runs]) -> list[list[str]]:
         found: the runs by setting.
     """
     rows = [["finding", "setting", "compared", "difference", "95 % interval", "seen"]]
-    for claim in CLAIMS:
+    for claim in (claim for claim in CLAIMS if claim.setting in found):
         runs = found[claim.setting]
         lead = mean_correct(runs[claim.better]) - mean_correct(runs[claim.worse])
         low, high = bootstrap_interval(lead)
