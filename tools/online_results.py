@@ -217,12 +217,17 @@ def answers(found: Mapping[str, Runs]) -> list[list[str]]:
                 claim.text,
                 claim.setting,
                 f"{claim.better} less {claim.worse}",
-                f"{100 * lead.mean():+.1f}",
-                f"{low:+.1f} to {high:+.1f}",
+                signed(100 * lead.mean()),
+                f"{signed(low)} to {signed(high)}",
                 seen,
             ]
         )
     return rows
+
+
+def signed(points: float) -> str:
+    """Return a difference in points, without a sign of minus at zero."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def mean_correct(runs: Sequence[FinishedRun]) -> Float[np.ndarray, " samples"]:
