@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ttt_bench_tta.augmentation import Augmentation
 
-from ttt_bench import Backbone, SampleRNG
-from ttt_bench.api.executor import RecordsWithState
+from ttt_bench import Backbone, Records, SampleRNG
+from ttt_bench.api.executor import RecordsWithState, UnreadableImages, without_state
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.opening import OpenRun
 from ttt_bench.runner.resuming import save_chunk
@@ -176,9 +176,10 @@ def bare_step(opened: OpenRun) -> Step:
     """Return the step of a bare loop for the method of a run."""
     worker = opened.worker
     assert worker is not None
-    backbone, config = worker.task.backbone, worker.adapter.config
+    adapter: Any = worker.adapter
+    backbone, config = worker.task.backbone, adapter.config
     if opened.run.method == "eata":
-        return eata(backbone, config, list(worker.adapter.fisher.values()))
+        return eata(backbone, config, list(adapter.fisher.values()))
     return {"tent": tent, "sar": sar, "cotta": cotta}[opened.run.method](backbone, config)
 
 
@@ -203,6 +204,7 @@ def measure(method: str, batches: int, folder: Path) -> dict[str, Any]:
     for chunk in opened.plan.chunks:
         started = time.process_time()
         result = worker.run(chunk)
+        assert not isinstance(result, UnreadableImages)
         save_chunk(opened.plan, chunk, result, opened.folder, key)
         ours = time.process_time() - started
         started = time.process_time()
@@ -211,7 +213,9 @@ def measure(method: str, batches: int, folder: Path) -> dict[str, Any]:
         logits = step(pixels, SampleRNG(0, dataset.sample_id(batch[0])))
         times.append((ours, time.process_time() - started))
         states += isinstance(result, RecordsWithState)
-        records = result.records if isinstance(result, RecordsWithState) else result
+        records = without_state(result)
+        assert isinstance(records, Records)
+        assert records.logits is not None
         order = [batch.index(index) for index in chunk.indices]
         saved = torch.from_numpy(records.logits.copy())
         difference = max(difference, float((saved - logits[order]).abs().max()))

@@ -182,7 +182,7 @@ def write(sets: Sequence[AnyResults], root: Path, folder: Path) -> dict[Path, st
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [result.name for result in SETS]
     commands = parser.add_subparsers(dest="command", required=True)
     type_it = commands.add_parser("run", help="type the command of result sets")
