@@ -160,13 +160,10 @@ def test_prompts_are_the_protocols_unless_a_field_says_otherwise(task: Task, tmp
 
 
 def test_a_row_with_other_prompts_says_so(ttt):
-    views = ("--set", "views=2", "--set", "view-vote.prompts=seven")
-    code, out, err = ttt(
-        "run", "-d", "cifar10-c-mini", "-m", "view-mean", "-m", "view-vote", "--limit", 2, *views
-    )
+    settings = ("--set", "views=2", "--set", "prompts=seven")
+    code, out, err = ttt("run", "-d", "cifar10-c-mini", "-m", "view-vote", "--limit", 2, *settings)
     assert code == 0, err
     assert "◊ view-vote: other prompts than the protocol's (prompts seven)." in out
-    assert "view-mean◊" not in out
 
 
 def test_descriptions_that_lack_a_class_are_refused(task: Task, tmp_path: Path):
