@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.run_folders import IDS, METHOD, N, write_run
+from tests.run_folders import IDS, METHOD, PROTOCOL, N, write_run
 from ttt_bench import AdapterSpec, MetricSpec, registered
 from ttt_bench.api.records import Records
-from ttt_bench.compare.pairs import averages
+from ttt_bench.compare.pairs import averages, tabulate
 from ttt_bench.compare.published import match_published
+from ttt_bench.compare.read import read_runs
 from ttt_bench.metrics.accuracy import ALEXNET_ERRORS, corruptions, mce, mean_corruption
 from ttt_bench.references.apm_paper import tables
 
@@ -99,7 +100,7 @@ def test_mce_is_one_hundred_for_alexnet():
 
 def test_text_and_markdown(ttt, run_json):
     run_json(*METHODS, "--limit", 40)
-    code, out, _ = ttt("compare", "--format", "markdown")
+    code, out, _ = ttt("compare", "--format", "markdown", "--tables", "all")
     assert code == 0
     assert "| clip-zero-shot | tiny-clip | 40 |" in out
     table = next(part for part in out.split("**") if "brigh" in part)
@@ -109,43 +110,33 @@ def test_text_and_markdown(ttt, run_json):
         "method backbone clean brigh cont defoc elast fog frost gauss glass impul jpeg motn pixel "
         "shot snow zoom mean 15"
     )
-    code, out, _ = ttt("compare")
+    code, out, _ = ttt("compare", "--tables", "pairs")
     assert code == 0
     assert "clip-ensemble" in out
     assert "p (McNemar)" in out
 
 
-@pytest.mark.parametrize(
-    ("setting", "field"), [(("--limit", 30), "limit is 20"), (("--seed", 1), "seed is 0")]
-)
-def test_runs_of_different_protocols_are_refused(ttt, run_json, setting, field: str):
-    common = ("--method", "clip-zero-shot", "--limit", 20)
-    run_json(*common, "--output", "runs/a")
-    run_json(*common, *setting, "--output", "runs/b")
-    code, out, err = ttt("compare", "runs")
-    assert (code, out) == (2, "")
-    assert field in err
-    assert ttt("compare", Path("runs/a"))[0] == 0
-
-
-def test_averages_are_over_all_datasets_or_absent():
-    def row(method: str, dataset: str, top1: float) -> dict:
-        backbone = {"backbone": "b", "precision": "fp32"}
-        return {"method": method, **backbone, "dataset": dataset, "top1": top1}
-
-    rows = [row("a", "imagenet", 60.0), row("a", "imagenet-a", 40.0), row("a", "imagenet-r", 20.0)]
-    means = averages([*rows, row("b", "imagenet-a", 50.0)])
-    names = {"name": "a", "method": "a", "backbone": "b", "precision": "fp32"}
-    assert means[0] == {**names, "mean": 40.0, "ood_mean": 30.0}
-    assert means[1]["mean"] is None
-    assert means[1]["ood_mean"] is None
+def test_averages_are_over_all_datasets_or_absent(tmp_path: Path):
+    wrong = {("a", "imagenet"): 40, ("a", "imagenet-a"): 60, ("a", "imagenet-r"): 80,
+             ("b", "imagenet-a"): 50}  # fmt: skip
+    for (method, dataset), count in wrong.items():
+        write_run(
+            tmp_path / dataset / method,
+            {**PROTOCOL, "dataset": dataset},
+            {**METHOD, "method": method},
+            group=["all"] * 100,
+            wrong=count,
+        )
+    means = {one["method"]: one for one in averages(tabulate(read_runs([tmp_path]))[0])}
+    assert (means["a"]["mean"], means["a"]["ood_mean"]) == (40.0, 30.0)
+    assert (means["b"]["mean"], means["b"]["ood_mean"]) == (None, None)
 
 
 FORMATS = {
-    "latex": ["\\toprule", "\\textbf{", "% Oracle"],
-    "csv": ["method,backbone,n,top-1 %", "# pairs"],
-    "html": ["<table>", '<th scope="col">method</th>', "<b>"],
-    "text": ["top-1 %", "p (Holm)"],
+    "latex": ["\\toprule", "% Oracle"],
+    "csv": ["variant,method,dataset,limit,seed,backbone"],
+    "html": ["<table>", '<th scope="col">method</th>'],
+    "text": ["top-1 %", "Further tables by --tables NAME"],
 }
 
 
@@ -155,7 +146,8 @@ def test_every_format_holds_the_same_numbers(ttt, run_json):
         code, out, err = ttt("compare", "--format", style)
         assert code == 0, err
         assert all(text in out for text in wanted), (style, out)
-        assert all(f"{run['top1']:.1f}" in out for run in runs), style
+        numbers = [repr(run["top1"]) if style == "csv" else f"{run['top1']:.1f}" for run in runs]
+        assert all(number in out for number in numbers), style
 
 
 def test_published_numbers_stand_beside_and_say_what_differs(ttt, run_json):
@@ -208,7 +200,7 @@ def test_marks_and_notes_in_every_format(ttt, tmp_path: Path):
         "text": ("coop†", "lame‡§", "tent†‡"),
         "latex": (r"coop$^\dagger$", r"lame$^\ddagger$$^\S$", r"tent$^\dagger$$^\ddagger$"),
     }
-    for style in ("text", "markdown", "latex", "csv", "html"):
+    for style in ("text", "markdown", "latex", "html"):
         code, out, err = ttt("compare", "runs", "--format", style)
         assert code == 0, err
         for text in (
@@ -333,8 +325,9 @@ def test_a_metric_chooses_its_table(ttt, tmp_path: Path):
     second = MetricSpec(name="second_one", summary="", code=code)
     third = MetricSpec(name="third", summary="", code=code, shown_in="elsewhere")
     with registered(metrics=[first, second, third]):
-        _, out, _ = ttt("compare", "run", "--format", "csv")
-    headers = [line.split(",") for line in out.splitlines() if line.startswith("method,")]
+        _, out, _ = ttt("compare", "run", "--format", "markdown", "--tables", "all")
+    lines = [line for line in out.splitlines() if line.startswith("| method |")]
+    headers = [[cell.strip() for cell in line.split("|")] for line in lines]
     overview = next(header for header in headers if "top-1 %" in header)
     others = next(header for header in headers if "nll" in header)
     assert "ERR" in overview

@@ -13,7 +13,7 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.registry import registry
 
 COMMAND = "ttt-bench run --method apm --method tpt --dataset nowhere"
-RESULT = ResultSet("small", COMMAND, "PAGE.md", ("overview", "groups"))
+RESULT = ResultSet("small", COMMAND, "PAGE.md", ("results", "groups"))
 PAGE = """before
 <!-- results: small -->
 replaced

@@ -11,9 +11,10 @@ from rich.cells import cell_len
 
 from tests.run_folders import METHOD, PROTOCOL, write_run
 from ttt_bench.cli.progress import ProgressBar
+from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.datasets.corruptions import SHORT_NAMES
-from ttt_bench.report.comparison import Comparison, comparison
+from ttt_bench.report.comparison import ALL, Comparison, comparison
 from ttt_bench.report.findings import findings
 from ttt_bench.report.grid import Grid, Part
 from ttt_bench.report.layout import Layout, lay_out
@@ -98,7 +99,7 @@ def require_the_same_cells(grid: Grid, layout: Layout) -> None:
 
 def words(compared: Comparison, sentences: list[str]) -> set[str]:
     texts = [*compared.notes, *sentences]
-    for grid in compared.grids:
+    for grid in compared.chosen([ALL]):
         texts += [grid.title, *grid.header, *(cell for line in grid.rows for cell in line)]
         texts += [part.name for part in grid.parts] + [grid.turns or ""]
     return {word for text in texts for word in text.split()}
@@ -118,10 +119,11 @@ def test_every_table_fits_and_breaks_no_word(
 ):
     monkeypatch.setenv("COLUMNS", str(width))
     chosen = [run for run in runs[groups] if run.summary["method"] in methods]
-    compared = comparison(on_backbones(chosen, BACKBONES[backbones]), None)
+    compared = comparison(tabulate(on_backbones(chosen, BACKBONES[backbones]))[0])
+    grids = compared.chosen([ALL])
     sentences = findings(compared.compared)
     capsys.readouterr()
-    show(compared.grids, "text", compared.notes, sentences)
+    show(grids, "text", compared.notes, sentences)
     out = capsys.readouterr().out
     assert max(map(cell_len, out.splitlines())) <= width
     allowed = words(compared, sentences) | ADDED
@@ -134,14 +136,15 @@ def test_every_table_fits_and_breaks_no_word(
         and not re.fullmatch(r"─+|\[\d+\]", word)
     }
     assert not broken
-    for grid in compared.grids:
+    for grid in grids:
         require_the_same_cells(grid, lay_out(grid, width))
 
 
 @pytest.mark.parametrize("backbones", list(BACKBONES))
 @pytest.mark.parametrize("groups", list(GROUPS))
 def test_all_thirteen_methods_are_named_in_every_table(runs, backbones: str, groups: str):
-    for grid in comparison(on_backbones(runs[groups], BACKBONES[backbones]), None).grids:
+    tables, _ = tabulate(on_backbones(runs[groups], BACKBONES[backbones]))
+    for grid in comparison(tables).chosen([ALL]):
         for width in (80, 100, 140):
             blocks = lay_out(grid, width).blocks
             lines = [line for block in blocks for line in (block.header, *block.rows)]
@@ -150,7 +153,7 @@ def test_all_thirteen_methods_are_named_in_every_table(runs, backbones: str, gro
 
 
 def test_a_table_that_fits_stays_whole(runs):
-    for grid in comparison(runs["embedded"], None).grids:
+    for grid in comparison(tabulate(runs["embedded"])[0]).chosen([ALL]):
         layout = lay_out(grid, 250)
         assert layout.blocks == [grid]
         assert (layout.above, layout.below) == ("", ())
@@ -210,7 +213,7 @@ def compared_in_words(tmp_path: Path, **wrong: int) -> list[str]:
         backbone = "tiny-mae" if name == "mae" else "tiny-clip"
         method = {**METHOD, "method": name, "backbone": backbone}
         write_run(tmp_path / name, method=method, group=["fog"] * 300, wrong=count)
-    return findings(comparison(read_runs([tmp_path]), None).compared)
+    return findings(comparison(tabulate(read_runs([tmp_path]))[0]).compared)
 
 
 def test_findings_of_two_methods(tmp_path: Path):

@@ -24,8 +24,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tools.online_results import OnlineResults
 from tools.result_text import time_of, wrapped
 from ttt_bench.api.errors import UserError
+from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
-from ttt_bench.report import tables
 from ttt_bench.report.comparison import comparison
 from ttt_bench.report.findings import findings
 from ttt_bench.report.render import markdown
@@ -33,7 +33,6 @@ from ttt_bench.report.render import markdown
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "build" / "results"
 MARK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-TABLES = {"overview": tables.overview, "groups": tables.by_group}
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class ResultSet:
         name: the name of the set and of its folder.
         command: what a reader types; the script adds `--output`.
         file: the file that shows the tables, relative to the repository.
-        tables: the names of the tables, as in `TABLES`.
+        tables: the names of the tables, as in `compare --tables`.
     """
 
     name: str
     command: str
     file: str
-    tables: tuple[str, ...] = ("overview",)
+    tables: tuple[str, ...] = ("results",)
 
     @property
     def methods(self) -> list[str]:
@@ -89,7 +88,7 @@ def command(methods: Sequence[str], limit: int) -> str:
     return f"ttt-bench run {named} --dataset cifar10-c-mini --limit {limit}"
 
 
-GRIDS = ("overview", "groups")
+GRIDS = ("results", "groups")
 AnyResults: TypeAlias = ResultSet | OnlineResults
 SETS: tuple[AnyResults, ...] = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
@@ -129,16 +128,11 @@ def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
 
 def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
     """Return the text between the marks: tables, findings, notes, and the command."""
-    compared = comparison(runs, None)
-    rows = compared.compared["rows"]
-    grids = [
-        TABLES[name](dataset, [row for row in rows if row["dataset"] == dataset])
-        for dataset in dict.fromkeys(row["dataset"] for row in rows)
-        for name in result.tables
-    ]
+    compared = comparison(tabulate(runs)[0])
+    grids = compared.chosen(result.tables)
     first, *others = findings(compared.compared) or [""]
     blocks = [
-        *(markdown(grid) for grid in grids if grid is not None),
+        *map(markdown, grids),
         wrapped(first),
         "\n".join(wrapped(sentence, "- ") for sentence in others),
         *map(wrapped, compared.notes),

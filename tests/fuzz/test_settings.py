@@ -17,8 +17,8 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.api.specs import AdapterSpec
 from ttt_bench.cli import cli
 from ttt_bench.cli.run import command
-from ttt_bench.cli.settings import read_settings
 from ttt_bench.runner.settings import resolve_config, split_settings
+from ttt_bench.runner.values import read_settings
 
 # Where YAML's own types and its reader fail, each in a way of its own.
 YAML = [

@@ -18,6 +18,8 @@ class Run:
         finished: how many of them were saved when the command started.
         chunks: how many chunks the run has.
         path: the run's folder.
+        title: what the command calls the run: its name, or its method with what was typed beside
+            it.
     """
 
     method: str
@@ -28,3 +30,4 @@ class Run:
     finished: int
     chunks: int
     path: str
+    title: str

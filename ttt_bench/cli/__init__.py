@@ -17,6 +17,7 @@ COMMANDS = {
     "cache": "cache",
     "check": "check",
     "compare": "compare",
+    "config": "config",
     "data": "data",
     "doctor": "doctor",
     "export": "export",

@@ -49,8 +49,8 @@ def command(
     ttt-bench check ttt-mae --set steps=3 --set copies=4
     ttt-bench check apm --only check_a_b_a --only check_batch_independence
     """
-    from ttt_bench.cli.settings import read_settings
     from ttt_bench.registry import registry
+    from ttt_bench.runner.values import read_settings
     from ttt_bench.testing import adapter_checks
 
     spec = registry().adapters.find(method).spec

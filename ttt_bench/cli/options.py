@@ -84,20 +84,32 @@ def config_options(*names: str) -> FormatOption:
     def decorate(command: Any) -> Any:
         for one in reversed(chosen):
             hint = hints[one.name]
-            # `settings` has another form on the command line.
-            command = (_option(one, hint) if get_origin(hint) is Annotated else set_option)(command)
+            if one.name == "settings":
+                command = set_option(command)
+            elif get_origin(hint) is Annotated:
+                command = _option(one, hint, several=not names)(command)
         return command
 
     return decorate
 
 
-def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
+def _option(one: Field[Any], hint: Any, several: bool) -> Callable[[Any], Any]:
+    """Return the option of a field.
+
+    Args:
+        one: the field.
+        hint: its type, with what the command line needs to know.
+        several: whether the command takes options that may be repeated several times.
+    """
     value_type, *metadata = get_args(hint)
     details = next((item for item in metadata if isinstance(item, Option)), Option())
     text = next(item.documentation for item in metadata if isinstance(item, Doc))
     at_least = next((item.ge for item in metadata if isinstance(item, Ge)), None)
     above = next((item.gt for item in metadata if isinstance(item, Gt)), None)
     name = one.name.replace("_", "-")
+    repeated = several and details.repeated
+    if repeated:
+        text += " May be repeated."
     if details.env:
         text += f"  [env: {details.env}]"
     if details.default:
@@ -111,13 +123,13 @@ def _option(one: Field[Any], hint: Any) -> Callable[[Any], Any]:
         settings["type"] = _click_type(value_type, at_least, above, details)
     if details.metavar:
         settings["metavar"] = details.metavar
-    if details.repeated:
+    if repeated:
         settings["multiple"] = True
     if details.env:
         settings["envvar"] = details.env
-    if one.default is MISSING:
-        settings["required"] = True
-    elif one.default is not None:
+    if repeated and isinstance(one.default, int):
+        settings |= {"default": (one.default,), "show_default": str(one.default)}
+    elif one.default is not None and one.default is not MISSING and not repeated:
         settings |= {"default": one.default, "show_default": one.default is not False}
     return click.option(*forms, one.name, **settings)
 

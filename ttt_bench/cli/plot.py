@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ttt_bench.api.errors import UserError
+from ttt_bench.api.text import plain
 
 
 @click.command("plot", short_help="Draw the figures of finished runs.")
@@ -23,18 +24,21 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
     Every figure of every dataset becomes a file. A figure that does not apply is left out, such as
     accuracy over the steps where no method iterates.
     """
-    from ttt_bench.compare.group import group_by_table
+    from ttt_bench.compare.pairs import tabulate
     from ttt_bench.compare.read import read_runs
     from ttt_bench.report.figures import FIGURES
     from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
     drawn = []
-    for dataset, runs in group_by_table(read_runs(paths or [DEFAULT_OUTPUT])).items():
+    tables, left_out = tabulate(read_runs(paths or [DEFAULT_OUTPUT]))
+    for line in left_out:
+        click.echo(plain(line), err=True)
+    for table in tables:
         for name in wanted or FIGURES:
-            figure = FIGURES[name](runs)
+            figure = FIGURES[name](table.rows)
             if figure is None:
                 continue
-            file = output / f"{_file_name(dataset)}-{name}.{format_}"
+            file = output / f"{_file_name(table.title)}-{name}.{format_}"
             try:
                 output.mkdir(parents=True, exist_ok=True)
                 figure.savefig(file, dpi=200)
@@ -49,7 +53,7 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
         click.echo(file)
 
 
-def _file_name(dataset: str) -> str:
-    name = "".join(c if c.isalnum() or c in "-_@." else "-" for c in dataset)
+def _file_name(title: str) -> str:
+    name = "".join(c if c.isalnum() or c in "-_@." else "-" for c in title)
     # A file's name is limited, a path is not; paths differ most at their ends.
     return name[-100:].strip(".-")

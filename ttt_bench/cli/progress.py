@@ -111,7 +111,7 @@ class RunProgress:
     def ttt_bench_run_started(self, run: Run) -> None:
         """Begin a bar, or say how much there is to do."""
         self._close()
-        self._bar = ProgressBar(f"{run.method} on {run.dataset}", _samples).__enter__()
+        self._bar = ProgressBar(f"{run.title} on {run.dataset}", _samples).__enter__()
         self._bar.start_at(run.finished, run.n)
         self._bar.print(
             f"continues with {run.finished} of {run.n} samples there"

@@ -3,26 +3,33 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.text import plain
 from ttt_bench.cli.options import config_options, format_option
-from ttt_bench.cli.settings import read_config_file, read_settings
+from ttt_bench.cli.settings import VARIANTS, read_config_file
 from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.values import read_settings
+
+if TYPE_CHECKING:
+    from ttt_bench.report.comparison import Comparison
 
 
 @click.command("run", short_help="Run methods on datasets and print the table.")
 @config_options()
+@click.option("--sweep", multiple=True, metavar="METHOD.KEY=V1,V2,...",
+              help="Run a method with each of these values of a field of its configuration. May be "
+              "repeated, for all combinations.")  # fmt: skip
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     is_eager=True,
     expose_value=False,
     callback=read_config_file,
-    help="YAML file that holds these options by name.",
+    help="YAML file that holds these options by name, and a list of runs; see `ttt-bench config`.",
 )
 @click.option(
     "--dry-run",
@@ -30,10 +37,15 @@ from ttt_bench.runner.config import RunConfig
     help="Estimate chunks, time and cost from a few samples, and write nothing.",
 )
 @format_option()
+@click.pass_context
 def command(
+    context: click.Context,
     method: tuple[str, ...],
     dataset: tuple[str, ...],
+    backbone: tuple[str, ...],
+    seed: tuple[int, ...],
     set_: tuple[str, ...],
+    sweep: tuple[str, ...],
     dry_run: bool,
     format_: str,
     **options: Any,
@@ -41,34 +53,32 @@ def command(
     """Run every METHOD on every DATASET under one protocol, then print accuracy and cost.
 
     Finished chunks of samples are saved as they come. After an interruption the same command
-    continues the run.
+    continues the run. Several values of --method, --dataset, --backbone, --seed and --sweep are
+    all combined.
 
     \b
     ttt-bench run --method clip-zero-shot --method apm --dataset cifar10-c-mini
-    ttt-bench run --method apm --dataset imagefolder:photos --set steps=10
+    ttt-bench run --method apm --method apm:steps=5,lr=0.01 --dataset cifar10-c-mini
+    ttt-bench run --method apm --sweep apm.steps=5,20 --seed 0 --seed 1 --dataset cifar10-c-mini
     """
-    from ttt_bench.registry import registry
+    from ttt_bench.runner.asking import Request, read_sweeps, read_variants, require_known
 
-    plugins = registry()
-    methods, datasets = tuple(dict.fromkeys(method)), tuple(dict.fromkeys(dataset))
-    specs = {name: plugins.adapters.find(name).spec for name in methods}
-    for name in datasets:
-        plugins.datasets.find(name)
-    if options["backbone"] is not None:
-        plugins.backbones.find(options["backbone"])
-    plugins.executors.find(options["executor"])
-    settings = read_settings(set_)
+    request = Request(
+        variants=[*read_variants(method), *context.meta.get(VARIANTS, ())],
+        datasets=dataset,
+        backbones=backbone,
+        seeds=seed,
+        settings=read_settings(set_),
+        sweeps=read_sweeps(sweep),
+    )
+    require_known(request, options["executor"])
 
     # From here on things may take a while: torch is imported.
+    from ttt_bench.registry import registry
     from ttt_bench.runner.run import as_json, failure_lines, run_all
-    from ttt_bench.runner.settings import split_settings
 
-    shares = split_settings(settings, specs)
-    configs = [
-        RunConfig(method=name, dataset=data, settings=shares[name], **options)
-        for data in datasets
-        for name in methods
-    ]
+    plugins = registry()
+    configs = request.runs(options)
     if dry_run:
         _print_estimates([replace(config, feature_cache=False) for config in configs], format_)
         return
@@ -80,19 +90,11 @@ def command(
             runs, failures = run_all(configs)
         finally:
             plugins.manager.unregister(progress)
-    if not runs:
-        pass
-    elif format_ == "json":
-        click.echo(json.dumps(as_json(runs, failures), indent=2))
-    else:
-        from ttt_bench.report.notes import notes
-        from ttt_bench.report.render import show
-        from ttt_bench.report.tables import result_grids
-
-        rows, sentences = _compared(runs)
-        show(result_grids(rows), "text", notes(rows), sentences)
-        for run in runs:
-            click.echo(f"records: {run['path']}")
+    compared = _compared(runs) if runs else None
+    if format_ == "json" and runs:
+        click.echo(json.dumps(as_json(_labelled(runs, compared), failures), indent=2))
+    elif runs:
+        _show(runs, compared)
     if failures:
         *others, last = failure_lines(failures)
         for line in others:
@@ -100,19 +102,41 @@ def command(
         raise UserError(last)
 
 
-def _compared(runs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the runs with their intervals, and which differences are more than noise."""
-    from ttt_bench.compare.pairs import compare
+def _compared(runs: list[dict[str, Any]]) -> "Comparison | UserError":
+    """Return the runs side by side, or why they cannot be compared."""
+    from ttt_bench.compare.pairs import tabulate
     from ttt_bench.compare.read import read_runs
-    from ttt_bench.report.findings import findings
+    from ttt_bench.report.comparison import comparison
 
     try:
         # The runs have warned of metrics that fail already.
-        compared = compare(read_runs([Path(run["path"]) for run in runs], lambda _: None))
+        finished = read_runs([Path(run["path"]) for run in runs], lambda _: None)
+        return comparison(tabulate(finished)[0])
     except UserError as error:
-        # The runs are finished, and their table stays worth showing.
-        return runs, [str(error)]
-    return compared["rows"], findings(compared)
+        # The runs are finished, and what they print stays worth showing.
+        return error
+
+
+def _labelled(
+    runs: list[dict[str, Any]], compared: "Comparison | UserError"
+) -> list[dict[str, Any]]:
+    """Return the runs with the labels of their rows."""
+    rows = [] if isinstance(compared, UserError) else compared.compared["rows"]
+    variants = {path: row["variant"] for row in rows for path in row["paths"]}
+    return [{**run, "variant": variants.get(run["path"], run["method"])} for run in runs]
+
+
+def _show(runs: list[dict[str, Any]], compared: "Comparison | UserError") -> None:
+    """Print the first screen of `compare`, and where the records are."""
+    from ttt_bench.report.findings import findings
+    from ttt_bench.report.render import show
+
+    if isinstance(compared, UserError):
+        click.echo(plain(str(compared)), err=True)
+    else:
+        show(compared.chosen(), "text", compared.notes, findings(compared.compared))
+    for run in runs:
+        click.echo(f"records: {run['path']}")
 
 
 def _print_estimates(configs: list[RunConfig], format_: str) -> None:
@@ -123,7 +147,7 @@ def _print_estimates(configs: list[RunConfig], format_: str) -> None:
     if format_ == "json":
         click.echo(json.dumps({"plans": plans}, indent=2))
         return
-    from ttt_bench.report.plans import NOTE, plan_table
+    from ttt_bench.report.plans import NOTE, plan_lines, plan_table
     from ttt_bench.report.render import show
 
-    show([plan_table(plans)], "text", [NOTE])
+    show([plan_table(plans)], "text", [*plan_lines(plans), NOTE])

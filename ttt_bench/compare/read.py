@@ -42,6 +42,12 @@ class FinishedRun:
         return self.files.path
 
     @property
+    def name(self) -> str:
+        """The name that the user gave the run, the method's where the user gave none."""
+        name = self.manifest.get("name")
+        return name if isinstance(name, str) and name else self.card.method["method"]
+
+    @property
     def label(self) -> str:
         """Method and folder, for messages."""
         return f"{self.card.method['method']} ({self.path})"

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import bdtr, ndtri
 
 CONFIDENCE = 0.95
+# A difference is more than noise if its corrected p-value is below this.
+LEVEL = 0.05
 # A bootstrap distribution is computed to this many times sqrt(n) on both sides of its mean; by
 # Hoeffding's inequality the rest of it is less than 1e-13.
 REACH = 8
@@ -28,7 +30,7 @@ def wilson(correct: Bool[np.ndarray, " samples"]) -> list[float]:
     half_width = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = ((center + side * half_width) / (1 + z**2 / n) for side in (-1, 1))
     # Rounding must not exclude the ends themselves.
-    return [0.0 if share == 0 else 100 * low, 100.0 if share == 1 else 100 * high]
+    return [0.0 if share == 0 else float(100 * low), 100.0 if share == 1 else float(100 * high)]
 
 
 def paired(correct: Bool[np.ndarray, "methods samples"]) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ def summarize(
         "dataset": card.protocol["dataset"],
         "backbone": card.method["backbone"],
         "precision": card.method["precision"],
+        "seed": card.protocol["seed"],
         "n": len(records),
         **scores.values,
         "cost": {

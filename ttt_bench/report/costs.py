@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 
-from ttt_bench.compare.read import FinishedRun
+from ttt_bench.compare.rows import Row
 from ttt_bench.report.grid import Grid, Part
 from ttt_bench.report.notes import marked_name, shown_backbone
 
 
-def cost_table(runs: Sequence[FinishedRun]) -> Grid:
-    """Return parameters, memory and GFLOPs of every run: of the first step, a later one, and all.
+def cost_table(rows: Sequence[Row]) -> Grid:
+    """Return parameters, memory and GFLOPs of every row: of the first step, a later one, and all.
 
     A sample pays for the frozen model once, and for what is adapted at every step. A multiply-add
     counts as two.
     """
     header = ["method", "backbone", "dataset", "steps", "backbone params M", "updated params M",
               "memory MB", "GFLOPs, step 1", "a later step", "all steps", "setup"]  # fmt: skip
-    lines = [_line(run) for run in runs]
+    lines = [_line(row) for row in rows]
     parts = (Part("GFLOPs", header.index("GFLOPs, step 1")),)
     return Grid("cost of a sample", header, lines, labels=3, parts=parts, named=True)
 
 
-def _line(run: FinishedRun) -> list[str]:
-    cost, summary = run.cost, run.summary
+def _line(row: Row) -> list[str]:
+    cost, summary = row.first.cost, row.summary
     gflops = {
         phase: sum(directions.values()) / 1e9
         for phase, directions in cost["flops_per_sample"].items()
@@ -33,7 +33,7 @@ def _line(run: FinishedRun) -> list[str]:
     return [
         marked_name(summary),
         shown_backbone(summary),
-        summary["dataset"],
+        summary["column"],
         str(steps or "-"),
         f"{cost['backbone_parameters'] / 1e6:.3g}",
         f"{cost['parameters_updated'] / 1e6:.3g}",

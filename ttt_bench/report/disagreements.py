@@ -12,52 +12,54 @@ from PIL import Image
 from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
+from ttt_bench.compare.rows import Row
 from ttt_bench.datasets.loading import load_dataset
-from ttt_bench.report.figures import names
 
 # The most samples on a page, and the side of a thumbnail in pixels: they bound the page's size.
 SHOWN = 120
 SIDE = 96
 
 
-def disagreements(runs: Sequence[FinishedRun], shown: int) -> dict[str, Any]:
-    """Choose samples that some runs get right and others wrong, spread evenly over a dataset.
+def disagreements(rows: Sequence[Row], shown: int) -> dict[str, Any]:
+    """Choose samples that some rows get right and others wrong, spread evenly over a dataset.
+
+    Of a row with several seeds the first seed counts.
 
     Args:
-        runs: the runs of one table.
+        rows: the rows of one table.
         shown: the largest number of samples.
 
     Returns:
-        `methods`, the runs' names; `items`, each with `image` (a data address), `label`, `group`
+        `methods`, the rows' labels; `items`, each with `image` (a data address), `label`, `group`
         and `predictions` by method, as class names; `why_none`, the reason if there are none.
     """
-    labels = names(runs)
+    runs, labels = [row.first for row in rows], [row.label for row in rows]
     result: dict[str, Any] = {"methods": labels, "items": [], "why_none": ""}
     if len(runs) < 2:
         return {**result, "why_none": "There is one run only."}
     right = np.stack([run.records.correct for run in runs])
-    rows = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
-    if not len(rows):
+    differing = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
+    if not len(differing):
         return {**result, "why_none": "The methods are right and wrong on the same samples."}
     try:
         dataset = _dataset(runs[0])
     except UserError as error:
         return {**result, "why_none": f"The pictures could not be loaded: {error}"}
     entries = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
-    spread = np.linspace(0, len(rows) - 1, min(shown, len(rows))).round().astype(int)
+    spread = np.linspace(0, len(differing) - 1, min(shown, len(differing))).round().astype(int)
     records = runs[0].records
-    shown_rows: list[int] = rows[spread].tolist()
-    for row in shown_rows:
-        index = entries.get(records.sample_id[row])
+    places: list[int] = differing[spread].tolist()
+    for place in places:
+        index = entries.get(records.sample_id[place])
         if index is None:
             continue
         result["items"].append(
             {
                 "image": _thumbnail(dataset.open(index)),
-                "label": dataset.classes.names[records.label[row]],
-                "group": records.group[row],
+                "label": dataset.classes.names[records.label[place]],
+                "group": records.group[place],
                 "predictions": {
-                    name: dataset.classes.names[run.records.prediction[row]]
+                    name: dataset.classes.names[run.records.prediction[place]]
                     for name, run in zip(labels, runs, strict=True)
                 },
             }

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ttt_bench.api.text import plain
-from ttt_bench.compare.names import row_name
 from ttt_bench.compare.pareto import COSTS, front
-from ttt_bench.compare.read import FinishedRun
+from ttt_bench.compare.rows import Row
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
 from ttt_bench.metrics.streams import rows_by_stream
@@ -22,27 +21,18 @@ WIDTH = 6.5
 WINDOWS = 30
 
 
-def names(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return a name for each run: its method, with its backbone where methods repeat."""
-    methods = [row_name(run.summary) for run in runs]
-    return [
-        name if methods.count(name) == 1 else f"{name} ({run.summary['backbone']})"
-        for name, run in zip(methods, runs, strict=True)
-    ]
-
-
-def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
+def pareto(rows: Sequence[Row]) -> Figure | None:
     """Draw top-1 against GFLOPs, memory and time, with the Pareto fronts."""
     figure = Figure((WIDTH, 3), layout="constrained")
-    labels, colours = _labels(runs), _colours(len(runs))
-    rows = [run.summary for run in runs]
+    labels, colours = _labels(rows), _colours(len(rows))
+    summaries = [row.summary for row in rows]
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
-        best = [rows[index] for index in front(rows, cost)]
-        xs, ys = [row["cost"][cost] for row in best], [row["top1"] for row in best]
+        best = [summaries[index] for index in front(summaries, cost)]
+        xs, ys = [one["cost"][cost] for one in best], [one["top1"] for one in best]
         axis.step(xs, ys, where="post", color="grey", linewidth=1, linestyle="--", zorder=1)
-        costs, accuracies = [row["cost"][cost] for row in rows], [row["top1"] for row in rows]
-        axis.scatter(costs, accuracies, color=colours, s=22, zorder=2)
+        costs = [one["cost"][cost] for one in summaries]
+        axis.scatter(costs, [one["top1"] for one in summaries], color=colours, s=22, zorder=2)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -51,27 +41,27 @@ def pareto(runs: Sequence[FinishedRun]) -> Figure | None:
     axes[0].set_ylabel("top-1 %")
     for name, colour in zip(labels, colours, strict=True):
         axes[0].plot([], [], color=colour, label=name, marker="o", linestyle="none", markersize=4)
-    _legend(figure, axes[0], len(runs))
+    _legend(figure, axes[0], len(rows))
     return figure
 
 
-def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Draw top-1 of every run under every corruption, as a heat map; None without corruptions."""
-    present = [c for c in SHORT_NAMES if any(c in run.summary["corruptions"] for run in runs)]
+def corruptions(rows: Sequence[Row]) -> Figure | None:
+    """Draw top-1 of every row under every corruption, as a heat map; None without corruptions."""
+    present = [c for c in SHORT_NAMES if any(c in row.summary["corruptions"] for row in rows)]
     if not present:
         return None
     values = np.array(
-        [[run.summary["corruptions"].get(name, np.nan) for name in present] for run in runs]
+        [[row.summary["corruptions"].get(name, np.nan) for name in present] for row in rows]
     )
-    figure = Figure((WIDTH, 1.2 + 0.28 * len(runs)), layout="constrained")
+    figure = Figure((WIDTH, 1.2 + 0.28 * len(rows)), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="viridis")
     axis.set_xticks(range(len(present)), [SHORT_NAMES[name] for name in present], rotation=60)
-    axis.set_yticks(range(len(runs)), _labels(runs))
-    for (row, column), value in np.ndenumerate(values):
+    axis.set_yticks(range(len(rows)), _labels(rows))
+    for (line, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             light = "white" if value < 60 else "black"
-            text = axis.text(column, row, f"{value:.0f}", ha="center", va="center", size=7)
+            text = axis.text(column, line, f"{value:.0f}", ha="center", va="center", size=7)
             text.set_color(light)
             # The numbers lie inside the axes, so the layout need not measure them.
             text.set_in_layout(False)
@@ -79,19 +69,19 @@ def corruptions(runs: Sequence[FinishedRun]) -> Figure | None:
     return figure
 
 
-def steps(runs: Sequence[FinishedRun]) -> Figure | None:
-    """Draw top-1 after each step, and the oracle over the steps; None if no run iterates."""
-    iterating = [run for run in runs if run.summary["step_top1"]]
+def steps(rows: Sequence[Row]) -> Figure | None:
+    """Draw top-1 after each step, and the oracle over the steps; None if no row iterates."""
+    iterating = [row for row in rows if row.summary["step_top1"]]
     if not iterating:
         return None
     figure = Figure((WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
-    for run, name, colour in zip(
+    for row, name, colour in zip(
         iterating, _labels(iterating), _colours(len(iterating)), strict=True
     ):
-        accuracies = run.summary["step_top1"]
+        accuracies = row.summary["step_top1"]
         axis.plot(range(1, len(accuracies) + 1), accuracies, color=colour, marker=".", label=name)
-        axis.axhline(run.summary["oracle_top1"], color=colour, linestyle=":", linewidth=1)
+        axis.axhline(row.summary["oracle_top1"], color=colour, linestyle=":", linewidth=1)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("step (dotted: oracle over the steps, an upper bound that sees labels)")
     axis.set_ylabel("top-1 %")
@@ -99,54 +89,65 @@ def steps(runs: Sequence[FinishedRun]) -> Figure | None:
     return figure
 
 
-def calibration(runs: Sequence[FinishedRun]) -> Figure | None:
+def calibration(rows: Sequence[Row]) -> Figure | None:
     """Draw accuracy in each of 15 bins of confidence; calibrated methods lie on the diagonal."""
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
-    for run, name, colour in zip(runs, _labels(runs), _colours(len(runs)), strict=True):
-        bins = np.array(reliability(run.records))
+    for row, name, colour in zip(rows, _labels(rows), _colours(len(rows)), strict=True):
+        bins = _reliability(row)
         filled = bins[bins[:, 0] > 0]
-        label = f"{name} (ECE {run.summary['ece']:.1f})"
+        label = f"{name} (ECE {row.summary['ece']:.1f})"
         axis.plot(filled[:, 2], filled[:, 1], color=colour, marker=".", label=label)
     axis.set_xlabel(f"confidence, %, {BINS} bins")
     axis.set_ylabel("accuracy, %")
-    _legend(figure, axis, len(runs))
+    _legend(figure, axis, len(rows))
     return figure
 
 
-def streams(runs: Sequence[FinishedRun]) -> Figure | None:
+def _reliability(row: Row) -> np.ndarray:
+    """Return share, accuracy and mean confidence of each bin, over all seeds of a row."""
+    # (seeds, bins, 3)
+    bins = np.array([reliability(run.records) for run in row.runs])
+    shares = bins[:, :, 0].sum(axis=0)
+    # An empty bin of one seed has nan, which counts for nothing.
+    summed = np.nansum(bins[:, :, :1] * bins[:, :, 1:], axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.column_stack([shares, summed / shares[:, None]])
+
+
+def streams(rows: Sequence[Row]) -> Figure | None:
     """Draw the running top-1 along each stream, with the borders of the groups.
 
     A panel shows the online runs of one dataset and one kind of stream, and the episodic ones on
-    the same samples in that order. None if no run is online.
+    the same samples in that order. None if no row is online.
     """
-    panels: dict[tuple[Any, ...], list[FinishedRun]] = {}
-    for run in runs:
-        if run.records.position is not None:
-            summary = run.summary
+    panels: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row.first.records.position is not None:
+            summary = row.summary
             name = summary["dataset"], summary["stream"], summary["correlation"]
-            panels.setdefault(name, []).append(run)
+            panels.setdefault(name, []).append(row)
     if not panels:
         return None
     figure = Figure((WIDTH, 0.6 + 2.2 * len(panels)), layout="constrained")
-    colours = dict(zip(_labels(runs), _colours(len(runs)), strict=True))
+    colours = dict(zip(_labels(rows), _colours(len(rows)), strict=True))
     for axis, ((dataset, stream, _), online) in zip(
         np.atleast_1d(figure.subplots(len(panels))), panels.items(), strict=True
     ):
         order = _order_along(online[0])
         episodic = [
-            run
-            for run in runs
-            if run.records.position is None and run.summary["dataset"] == dataset
+            row
+            for row in rows
+            if row.first.records.position is None and row.summary["dataset"] == dataset
         ]
-        for run, name in zip(runs, _labels(runs), strict=True):
-            if any(run is one for one in online):
-                axis.plot(*_running(run, _order_along(run)), color=colours[name], label=name)
-            elif any(run is one for one in episodic):
-                line = _running(run, order)
+        for row, name in zip(rows, _labels(rows), strict=True):
+            if any(row is one for one in online):
+                axis.plot(*_running(row, _order_along(row)), color=colours[name], label=name)
+            elif any(row is one for one in episodic):
+                line = _running(row, order)
                 axis.plot(*line, color=colours[name], label=name, linewidth=0.8, linestyle="--")
-        groups = online[0].records.in_order_of(order).group
+        groups = online[0].first.records.in_order_of(order).group
         if stream != "mixed":
             for border in (
                 place for place in range(1, len(order)) if groups[place] != groups[place - 1]
@@ -164,21 +165,22 @@ def streams(runs: Sequence[FinishedRun]) -> Figure | None:
     return figure
 
 
-def _order_along(run: FinishedRun) -> list[str]:
+def _order_along(row: Row) -> list[str]:
     """Return the ids of an online run's samples, one stream after another."""
-    rows = np.concatenate(list(rows_by_stream(run.records).values()))
-    return [run.records.sample_id[int(row)] for row in rows]
+    records = row.first.records
+    places = np.concatenate(list(rows_by_stream(records).values()))
+    return [records.sample_id[int(place)] for place in places]
 
 
-def _running(run: FinishedRun, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _running(row: Row, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return places in a stream, and the top-1 of the samples around each."""
-    correct = run.records.in_order_of(order).correct.astype(float)
+    correct = row.first.records.in_order_of(order).correct.astype(float)
     window = max(1, len(correct) // WINDOWS)
     accuracy = 100 * np.convolve(correct, np.ones(window) / window, "valid")
     return np.arange(len(accuracy)) + window / 2, accuracy
 
 
-FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
+FIGURES: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "pareto": pareto,
     "corruptions": corruptions,
     "steps": steps,
@@ -187,9 +189,9 @@ FIGURES: dict[str, Callable[[Sequence[FinishedRun]], Figure | None]] = {
 }
 
 
-def _labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return the runs' names as matplotlib draws them: a dollar would begin a formula."""
-    return [plain(name).replace("$", r"\$") for name in names(runs)]
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Return the rows' labels as matplotlib draws them: a dollar would begin a formula."""
+    return [plain(row.label).replace("$", r"\$") for row in rows]
 
 
 def _colours(count: int) -> list[Any]:

@@ -1,14 +1,11 @@
 """Sentences that say which differences between methods are more than noise."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.compare.names import row_name
-from ttt_bench.report.notes import Summary, shown_backbone
+from ttt_bench.compare.statistics import LEVEL
+from ttt_bench.report.notes import shown_backbone
 
-# A difference is more than noise if its corrected p-value is below this.
-LEVEL = 0.05
 SMALLEST_P = 0.0001
 
 
@@ -28,8 +25,8 @@ def findings(compared: Mapping[str, Any]) -> list[str]:
     if not pairs:
         return []
     backbones = {row["path"]: shown_backbone(row) for row in rows}
-    datasets = {row["path"]: row["dataset"] for row in rows}
-    names = _names(rows)
+    datasets = {row["path"]: row["column"] for row in rows}
+    names = {row["path"]: row["variant"] for row in rows}
     within: list[Mapping[str, Any]] = []
     between: list[Mapping[str, Any]] = []
     for pair in pairs:
@@ -47,17 +44,6 @@ def findings(compared: Mapping[str, Any]) -> list[str]:
     heading = _heading(described, len(pairs), names, of_one_backbone=bool(counted))
     winners, count = _winners(described, names, prefixes), _between_backbones(counted)
     return [heading, *winners, *count] if winners else [" ".join([heading, *count])]
-
-
-def _names(rows: Sequence[Summary]) -> dict[str, str]:
-    """Return a name for each run: its method, with more where two runs would have the same."""
-    names = {row["path"]: row_name(row) for row in rows}
-    full_names = [(row["dataset"], shown_backbone(row), names[row["path"]]) for row in rows]
-    occurrences = Counter(full_names)
-    for row, full_name in zip(rows, full_names, strict=True):
-        if occurrences[full_name] > 1:
-            names[row["path"]] += f" ({row['path']})"
-    return names
 
 
 def _heading(
@@ -124,7 +110,8 @@ def _better(winner: str, worse: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         )
     else:
         at_most = p_value if p_value.startswith("below") else f"at most {p_value}"
-        numbers = f"{min(differences):.1f} to {max(differences):.1f} points (p {at_most})"
+        low, high = f"{min(differences):.1f}", f"{max(differences):.1f}"
+        numbers = f"{low if low == high else f'{low} to {high}'} points (p {at_most})"
     return f"{winner} is better than {losers} by {numbers}."
 
 

@@ -49,9 +49,9 @@ class Grid:
 def best_cells(
     values: Sequence[Sequence[float | None]], first_column: int
 ) -> frozenset[tuple[int, int]]:
-    """Return the cells with the highest value of each column as printed, ties included.
+    """Return the cell with the highest value of each column as printed.
 
-    A table of one row has none.
+    A table of one row has none, and a column in which several cells share the highest value.
 
     Args:
         values: the numbers of each row, None for an empty cell.
@@ -59,13 +59,10 @@ def best_cells(
     """
     best: set[tuple[int, int]] = set()
     for column, cells in enumerate(zip(*values, strict=True)):
-        known = [round(cell, 1) for cell in cells if cell is not None]
-        if len(values) > 1 and known:
-            best |= {
-                (row, first_column + column)
-                for row, cell in enumerate(cells)
-                if cell is not None and round(cell, 1) == max(known)
-            }
+        known = {row: round(cell, 1) for row, cell in enumerate(cells) if cell is not None}
+        highest = [row for row, cell in known.items() if cell == max(known.values())]
+        if len(values) > 1 and len(highest) == 1:
+            best.add((highest[0], first_column + column))
     return frozenset(best)
 
 

@@ -11,11 +11,11 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
-from ttt_bench.compare.group import group_by_table
+from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun
-from ttt_bench.report.comparison import comparison
+from ttt_bench.report.comparison import ALL, comparison
 from ttt_bench.report.disagreements import SHOWN, disagreements
-from ttt_bench.report.figures import FIGURES, names
+from ttt_bench.report.figures import FIGURES
 
 CAPTIONS = {
     "pareto": "Top-1 against cost. Dashed: the Pareto front, the runs that no other beats in both.",
@@ -42,33 +42,31 @@ def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
         reference: published tables to set beside the measured numbers.
 
     Raises:
-        UserError: two runs on one dataset differ in their protocol, or there is no such reference.
+        UserError: runs of one table saw other pixels, or there is no such reference.
     """
-    compared = comparison(runs, reference)
-    tables = group_by_table(runs)
+    tables, left_out = tabulate(runs)
+    compared = comparison(tables, reference)
     drawn = []
-    for dataset, members in tables.items():
+    for table in tables:
         for name, draw in FIGURES.items():
-            if (figure := draw(members)) is not None:
-                caption = f"{dataset}: {CAPTIONS[name]}"
+            if (figure := draw(table.rows)) is not None:
+                caption = f"{table.title}: {CAPTIONS[name]}"
                 drawn.append({"svg": Markup(svg(figure)), "caption": caption})
     shown = max(SHOWN // len(tables), 1)
-    samples = [
-        {"dataset": dataset, **disagreements(members, shown)} for dataset, members in tables.items()
-    ]
+    samples = [{"dataset": one.title, **disagreements(one.rows, shown)} for one in tables]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_asset("page.html.j2"))
-    datasets = ", ".join(tables)
+    datasets = ", ".join(dict.fromkeys(table.dataset for table in tables))
     return template.render(
         title=f"ttt-bench: {datasets}",
         intro=f"{len(runs)} runs on {datasets}, every row measured on the same samples.",
         sections=SECTIONS,
-        grids=compared.grids,
-        notes=compared.notes,
+        grids=compared.chosen([ALL]),
+        notes=[*compared.notes, *left_out],
         figures=drawn,
         samples=samples,
         in_script=_in_script,
-        runs=[_about(run, name) for run, name in zip(runs, names(runs), strict=True)],
+        runs=[_about(run, row.label) for table in tables for row in table.rows for run in row.runs],
         style=Markup(_asset("page.css")),
         script=Markup(_asset("page.js")),
     )

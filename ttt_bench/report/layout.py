@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from rich.cells import cell_len
 
@@ -158,16 +159,29 @@ def _blocks(grid: Grid, width: int) -> list[Grid]:
     """Cut a table into blocks of columns that fit, each with the columns that name the rows."""
     if _narrowest(grid) <= width:
         return [grid]
-    starts = [*(part.start for part in grid.parts), len(grid.header)]
-    blocks, first = [], grid.labels
-    for name, end in zip(["", *(part.name for part in grid.parts)], starts, strict=True):
+    blocks = []
+    for name, part in _parts_that_fit(grid, width):
         title = f"{grid.title}, {name}" if name else grid.title
-        pieces = _cut(_narrow(grid), grid.labels, range(first, end), width)
+        pieces = _cut(_narrow(grid), grid.labels, part, width)
         for number, columns in enumerate(pieces):
             heading = f"{title} (continued)" if number else title
             blocks.append(_chosen(grid, [*range(grid.labels), *columns], heading))
-        first = end
     return blocks
+
+
+def _parts_that_fit(grid: Grid, width: int) -> list[tuple[str, range]]:
+    """Return the parts of a table by name, neighbours joined where they fit together."""
+    names = ["", *(part.name for part in grid.parts)]
+    starts = [grid.labels, *(part.start for part in grid.parts), len(grid.header)]
+    joined: list[tuple[str, range]] = []
+    for name, (start, end) in zip(names, pairwise(starts), strict=True):
+        together = range(joined[-1][1].start if joined else start, end)
+        columns = [*range(grid.labels), *together]
+        if joined and _narrowest(_chosen(grid, columns, grid.title)) <= width:
+            joined[-1] = (f"{joined[-1][0]}, {name}" if joined[-1][0] else ""), together
+        else:
+            joined.append((name, range(start, end)))
+    return joined
 
 
 def _cut(widths: Sequence[int], labels: int, columns: Sequence[int], width: int) -> list[list[int]]:

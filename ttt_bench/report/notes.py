@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.compare.names import row_name
-
 Summary = Mapping[str, Any]
 
 COUNTING = (
@@ -12,6 +10,10 @@ COUNTING = (
     "labels and is an upper bound, not a result. GFLOPs per sample are those of the frozen model "
     "and of what is adapted, forward and backward, two per multiply-add. Memory is the peak of "
     "live tensors for one sample (one batch, of methods marked ‡), weights included."
+)
+OVER_SEEDS = (
+    "Rows of several seeds: the mean, ± the standard deviation over the seeds. Their intervals "
+    "and differences are by a bootstrap that draws samples and seeds anew."
 )
 LABELS_USED = "†"
 NOT_ALONE = "‡"
@@ -41,7 +43,7 @@ def marked_name(row: Summary) -> str:
         DATASET_PRESET: row.get("dataset_preset"),
         OTHER_PROMPTS: row.get("other_prompts"),
     }
-    return row_name(row) + "".join(mark for mark, applies in marks.items() if applies)
+    return row["variant"] + "".join(mark for mark, applies in marks.items() if applies)
 
 
 def shown_backbone(row: Summary) -> str:
@@ -55,13 +57,33 @@ def notes(rows: Sequence[Summary]) -> list[str]:
     methods: dict[str, dict[str, None]] = {}
     for row in rows:
         for text in _texts(row):
-            methods.setdefault(text, {})[row_name(row)] = None
+            methods.setdefault(text, {})[row["variant"]] = None
     explained = [
         f"{mark} {', '.join(names)}: {rest}."
         for text, names in sorted(methods.items(), key=_order_of_marks)
         for mark, _, rest in [text.partition(" ")]
     ]
-    return [*explained, COUNTING]
+    return [*explained, *_seed_notes(rows), COUNTING]
+
+
+def _seed_notes(rows: Sequence[Summary]) -> list[str]:
+    """Return what has to be said of the seeds, nothing where every row has the same one."""
+    seeds: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        # The label of a row for each seed names it.
+        if f"seed={row.get('seed')}" not in row["variant"].split():
+            seeds.setdefault(tuple(row.get("seeds", ())), []).append(row["variant"])
+    several = any(len(some) > 1 for some in seeds)
+    found = [OVER_SEEDS] if several else []
+    if len(seeds) > 1:
+        *fewer, most = sorted(seeds.items(), key=lambda item: len(item[1]))
+        named = [(", ".join(dict.fromkeys(names)), some) for some, names in fewer]
+        listed = [
+            f"{names}: {', '.join(map(str, some))}"
+            for names, some in [*named, ("all others", most[0])]
+        ]
+        found.append(f"Seeds of the rows: {'; '.join(listed)}.")
+    return found
 
 
 def _order_of_marks(item: tuple[str, Any]) -> int:

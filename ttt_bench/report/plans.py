@@ -15,10 +15,21 @@ NOTE = (
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Grid:
     """Return a line for each run that would be made, with its streams where a run has some."""
     streams = any(plan["streams"] is not None for plan in plans)
-    header = ["method", "dataset", "backbone", *(["streams"] if streams else []), "samples to do",
+    header = ["run", "dataset", "backbone", *(["streams"] if streams else []), "samples to do",
               "chunks to do", "s/sample", "GFLOPs/sample", "memory MB", "workers", "time",
               "worker hours", "PFLOP", "cache MB"]  # fmt: skip
     return Grid("dry run", header, [_line(plan, streams) for plan in plans], labels=3)
+
+
+def plan_lines(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each run: its folder, and how much of it is there already."""
+    lines = []
+    for plan in plans:
+        done = plan["samples"] - plan["missing_samples"]
+        present = f"{done:,} of {plan['samples']:,} samples are there" if done else "nothing there"
+        seed = f", seed {plan['seed']}"
+        lines.append(f"{plan['title']} on {plan['dataset']}{seed}: {plan['path']}, {present}")
+    return lines
 
 
 def _line(plan: Mapping[str, Any], streams: bool) -> list[str]:
@@ -27,7 +38,7 @@ def _line(plan: Mapping[str, Any], streams: bool) -> list[str]:
         for name in ("seconds_per_sample", "gflops_per_sample", "peak_memory_mb")
     ]
     return [
-        plan["method"],
+        plan["title"],
         plan["dataset"],
         plan["backbone"],
         *([str(plan["streams"] or "-")] if streams else []),

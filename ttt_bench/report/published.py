@@ -49,11 +49,11 @@ def beside_published(reference: str, rows: Sequence[Summary]) -> Grid:
     for row in rows:
         match = row["reference"]
         lines.append(
-            [marked_name(row), row["dataset"], percent(row["top1"]), "-", "-", "method not in it"]
+            [marked_name(row), row["column"], percent(row["top1"]), "-", "-", "method not in it"]
             if match is None
             else [
                 marked_name(row),
-                row["dataset"] + (", mean 15" if match["recomputed"] is not None else ""),
+                row["column"] + (", mean 15" if match["recomputed"] is not None else ""),
                 percent(match["measured"]),
                 percent(match["published"]) + (LABELS_USED if match["labelled_data"] else ""),
                 f"{match['difference']:+.1f}",

@@ -1,6 +1,5 @@
-"""Rendering of tables: for a terminal, and as Markdown, LaTeX, CSV and HTML."""
+"""Rendering of tables: for a terminal, and as Markdown, LaTeX and HTML."""
 
-import csv
 import html
 import io
 import os
@@ -19,37 +18,56 @@ from ttt_bench.report.grid import Grid
 from ttt_bench.report.layout import GAP, lay_out
 
 WITHOUT_TERMINAL = 200
-Style = Literal["text", "markdown", "latex", "csv", "html"]
+Style = Literal["text", "markdown", "latex", "html"]
 
 
 def show(
     grids: Sequence[Grid], style: Style, notes: Sequence[str], findings: Sequence[str] = ()
 ) -> None:
-    """Print grids to standard output.
+    """Print grids to standard output, see `rendered`."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A pipe or a file has no width to fit.
+        console = Console(width=WITHOUT_TERMINAL)
+    if style == "text":
+        _print(console, grids, notes, findings)
+    else:
+        print(rendered(grids, style, notes))
+
+
+def rendered(
+    grids: Sequence[Grid],
+    style: Style,
+    notes: Sequence[str],
+    findings: Sequence[str] = (),
+    caption: str = "",
+    label: str = "",
+) -> str:
+    """Return grids as text in a format.
 
     Args:
         grids: the tables.
         style: the format.
-        notes: what a reader of the tables has to know, printed after them.
-        findings: what the tables show, in sentences; the terminal alone has them, before the notes.
+        notes: what a reader of the tables has to know, after them.
+        findings: what the tables show, in sentences; the text alone has them, before the notes.
+        caption: the caption of a LaTeX table, "" for its title.
+        label: the label of a LaTeX table, "" for none.
     """
-    grids, notes = [_plain_grid(grid) for grid in grids], [plain(note) for note in notes]
     if style == "text":
-        _print(grids, notes, [plain(sentence) for sentence in findings])
-        return
-    renderers: dict[Style, Callable[[Grid], str]] = {
-        "markdown": markdown,
-        "latex": latex,
-        "csv": comma_separated,
-        "html": html_table,
-    }
-    after: dict[Style, Callable[[str], str]] = {
+        file = io.StringIO()
+        _print(Console(file=file, width=WITHOUT_TERMINAL), grids, notes, findings)
+        return file.getvalue().rstrip("\n")
+    plain_grids = [_plain_grid(grid) for grid in grids]
+    if style == "latex":
+        parts = [latex(grid, plain(caption), plain(label)) for grid in plain_grids]
+    else:
+        parts = [(markdown if style == "markdown" else html_table)(grid) for grid in plain_grids]
+    after: dict[str, Callable[[str], str]] = {
         "markdown": _inline,
         "latex": lambda note: f"% {note}",
-        "csv": lambda note: f"# {note}",
         "html": lambda note: f"<p>{html.escape(note)}</p>",
     }
-    print("\n\n".join([*map(renderers[style], grids), *map(after[style], notes)]))
+    return "\n\n".join([*parts, *(after[style](plain(note)) for note in notes)])
 
 
 def _plain_grid(grid: Grid) -> Grid:
@@ -58,19 +76,17 @@ def _plain_grid(grid: Grid) -> Grid:
     return replace(grid, title=plain(grid.title), header=header, rows=rows)
 
 
-def _print(grids: Sequence[Grid], notes: Sequence[str], findings: Sequence[str]) -> None:
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        # A pipe or a file has no width to fit.
-        console = Console(width=WITHOUT_TERMINAL)
+def _print(
+    console: Console, grids: Sequence[Grid], notes: Sequence[str], findings: Sequence[str]
+) -> None:
     for grid in grids:
-        _print_grid(console, grid)
+        _print_grid(console, _plain_grid(grid))
     for number, sentence in enumerate(findings):
-        _print_text(console, Text(sentence), indent=2 if number else 0)
+        _print_text(console, Text(plain(sentence)), indent=2 if number else 0)
     if findings:
         console.print()
     for note in notes:
-        _print_text(console, Text(note, "dim"))
+        _print_text(console, Text(plain(note), "dim"))
 
 
 def _print_text(console: Console, text: Text, indent: int = 0) -> None:
@@ -125,18 +141,27 @@ def markdown(grid: Grid) -> str:
 
 def _inline(text: str) -> str:
     """Escape text for Markdown, so that it ends no cell, opens no HTML, and makes no link."""
-    text = re.sub(r"([\\`|]|(?<=\])[(\[:])", r"\\\1", text)
+    text = re.sub(r"([\\`|*]|(?<=\])[(\[:])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def latex(grid: Grid) -> str:
-    """Return a `tabular` with the rules of booktabs, its title as the caption."""
+def latex(grid: Grid, caption: str = "", label: str = "") -> str:
+    """Return a `tabular` with the rules of booktabs.
+
+    Args:
+        grid: the table.
+        caption: the caption, "" for the table's title.
+        label: the label, "" for none.
+    """
     header = " & ".join(map(_tex, grid.header))
     lines = _marked(grid, _tex, lambda cell: rf"\textbf{{{cell}}}")
+    named = [rf"\label{{{label}}}"] if label else []
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{_tex(grid.title)}}}",
+            r"\centering",
+            rf"\caption{{{_tex(caption or grid.title)}}}",
+            *named,
             rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
             r"\toprule",
             rf"{header} \\",
@@ -157,27 +182,11 @@ def _tex(text: str) -> str:
         "†": r"$^\dagger$",
         "‡": r"$^\ddagger$",
         "§": r"$^\S$",
-        "¶": r"$^\P$",
         "≠": r"$\neq$",
+        "±": r"$\pm$",
     }
     special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
     return "".join(special.get(character, character) for character in text)
-
-
-def comma_separated(grid: Grid) -> str:
-    """Return the header and the rows, under the title as a comment.
-
-    A cell that a spreadsheet would compute has an apostrophe before it.
-    """
-    file = io.StringIO()
-    lines = [[_no_formula(cell) for cell in line] for line in [grid.header, *grid.rows]]
-    csv.writer(file, lineterminator="\n").writerows(lines)
-    return f"# {grid.title}\n{file.getvalue().rstrip()}"
-
-
-def _no_formula(cell: str) -> str:
-    number = re.fullmatch(r"[+-]?[\d.,]*(e[+-]?\d+)?", cell)
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") and not number else cell
 
 
 def html_table(grid: Grid) -> str:

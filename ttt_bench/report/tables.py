@@ -3,42 +3,115 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttt_bench.compare.names import row_name
+from ttt_bench.compare.selection import number_of
+from ttt_bench.compare.statistics import LEVEL
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.registry import registry
 from ttt_bench.report.grid import Grid, Part, best_cells, percent
 from ttt_bench.report.notes import Summary, marked_name, shown_backbone
 
+# The mark of a difference that is more than noise.
+CLEAR = "*"
+# The costs of a sample by their names in `run --format json`: heading and format.
+COSTS = {
+    "gflops_per_sample": ("GFLOPs", ".3g"),
+    "peak_memory_mb": ("memory MB", ".1f"),
+    "ms_per_sample": ("ms/sample", ".1f"),
+    "parameters_updated": ("params updated", ",.0f"),
+}
+SHOWN_COSTS = ("gflops_per_sample", "peak_memory_mb", "ms_per_sample")
 
-def result_grids(rows: Sequence[Summary]) -> list[Grid]:
-    """Return overview and groups of every dataset of the rows."""
-    grids = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        members = [row for row in rows if row["dataset"] == dataset]
-        grids += [overview(dataset, members), by_group(dataset, members)]
-    return [grid for grid in grids if grid is not None]
+
+def by_column(rows: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """Return the rows of each table by its title."""
+    titles = dict.fromkeys(row["column"] for row in rows)
+    return {title: [row for row in rows if row["column"] == title] for title in titles}
 
 
-def overview(dataset: str, rows: Sequence[Summary]) -> Grid:
-    """Return accuracy and cost of the runs on one dataset."""
-    metrics = headings("overview")
-    header = ["method", "backbone", "n", *metrics.values(), "GFLOPs", "memory MB", "ms/sample",
-              "params updated"]  # fmt: skip
+def overview(title: str, rows: Sequence[Summary], metrics: Sequence[str] = ()) -> Grid:
+    """Return the answer of a table: accuracy with its interval, difference to the baseline, cost.
+
+    Args:
+        title: the title of the table.
+        rows: its rows.
+        metrics: the metrics and costs to show instead, by name.
+    """
+    seeds = any(len(row.get("seeds", ())) > 1 for row in rows)
+    header = ["method", "backbone", "n", *(["seeds"] if seeds else [])]
     lines = [
-        [
-            marked_name(row),
-            shown_backbone(row),
-            str(row["n"]),
-            *(_with_interval(row) if name == "top1" else _score(row.get(name)) for name in metrics),
-            f"{row['cost']['gflops_per_sample']:.3g}",
-            f"{row['cost']['peak_memory_mb']:.1f}",
-            f"{row['cost']['ms_per_sample']:.1f}",
-            f"{row['cost']['parameters_updated']:,}",
-        ]
+        [marked_name(row), shown_backbone(row), str(row["n"])]
+        + ([str(len(row["seeds"]))] if seeds else [])
         for row in rows
     ]
-    best = best_cells([[row["top1"]] for row in rows], 3 + list(metrics).index("top1"))
-    return Grid(dataset, header, lines, best, 2, (Part("cost", 3 + len(metrics)),))
+    labels, further = len(header), 0
+    columns = {name: [_cell(row, name) for row in rows] for name in metrics or _answer(rows)}
+    if not metrics:
+        further = labels + len(columns)
+        columns |= {
+            name: [_cell(row, name) for row in rows]
+            for name in headings("overview")
+            if name != "top1"
+        }
+    header += [_heading(name, rows) for name in columns]
+    lines = [
+        [*line, *(cells[place] for cells in columns.values())] for place, line in enumerate(lines)
+    ]
+    best = frozenset[tuple[int, int]]()
+    if "top1" in columns:
+        best = best_cells([[row["top1"]] for row in rows], labels + list(columns).index("top1"))
+    parts = ()
+    if not metrics:
+        cost = labels + list(columns).index(SHOWN_COSTS[0])
+        further = () if further == len(header) else (Part("further metrics", further),)
+        parts = (Part("cost", cost), *further)
+    return Grid(title, header, lines, best, 2, parts)
+
+
+def _answer(rows: Sequence[Summary]) -> list[str]:
+    """Return the names of the columns that hold the answer."""
+    compared = any((row.get("baseline") or {}).get("difference") is not None for row in rows)
+    return ["top1", *(["baseline"] if compared else []), *SHOWN_COSTS]
+
+
+def _heading(name: str, rows: Sequence[Summary]) -> str:
+    if name == "baseline":
+        names = {row["baseline"]["name"] for row in rows if row.get("baseline")}
+        return f"to {names.pop()}" if len(names) == 1 else "to its baseline"
+    if name in COSTS:
+        return COSTS[name][0]
+    item = registry().metrics.get(name)
+    return (item.spec.heading if item else "") or name.replace("_", " ")
+
+
+def _cell(row: Summary, name: str) -> str:
+    """Return a metric, a cost, or the difference to the baseline as a cell."""
+    if name == "top1":
+        return with_interval(row)
+    if name == "baseline":
+        return _difference(row.get("baseline"))
+    value = number_of(row, name)
+    if value is None:
+        return "-"
+    if name in COSTS:
+        return format(value, COSTS[name][1])
+    shown = percent(value) if name in headings("overview") else f"{value:.4g}"
+    return shown + _spread(row, name)
+
+
+def _difference(baseline: Mapping[str, Any] | None) -> str:
+    if baseline is None:
+        return "-"
+    if baseline["difference"] is None:
+        return "(baseline)"
+    low, high = baseline["ci95"]
+    mark = CLEAR if baseline["p_holm"] < LEVEL else ""
+    return f"{baseline['difference']:+.1f}{mark} [{low:+.1f}, {high:+.1f}]"
+
+
+def _spread(row: Summary, name: str) -> str:
+    """Return the standard deviation over the seeds, "" for one seed."""
+    spread = (row.get("sd") or {}).get(name)
+    return "" if spread is None else f" ± {spread:.1f}" if spread >= 0.05 else f" ± {spread:.2g}"
 
 
 def headings(table: str) -> dict[str, str]:
@@ -50,16 +123,14 @@ def headings(table: str) -> dict[str, str]:
     }
 
 
-def _score(value: Any) -> str:
-    return percent(value) if isinstance(value, int | float) else "-"
-
-
-def _with_interval(row: Summary) -> str:
+def with_interval(row: Summary) -> str:
+    """Return a row's top-1 with its spread over the seeds and its interval."""
     low, high = row.get("ci95", (None, None))
-    return f"{row['top1']:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low is not None else "")
+    interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+    return f"{row['top1']:.1f}{_spread(row, 'top1')}{interval}"
 
 
-def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
+def by_group(title: str, rows: Sequence[Summary]) -> Grid | None:
     """Return the top-1 of each corruption or domain, None where there are no groups.
 
     Corruptions stand as the papers print them: a column each, a row for every run, then the mean of
@@ -69,12 +140,12 @@ def by_group(dataset: str, rows: Sequence[Summary]) -> Grid | None:
     if not names:
         return None
     if any(row["corruptions"] for row in rows):
-        return _by_corruption(dataset, rows, names)
+        return _by_corruption(title, rows, names)
     lines = [[name, *(percent(row["groups"].get(name)) for row in rows)] for name in names]
-    return Grid(f"{dataset}, top-1 % by group", ["group", *map(marked_name, rows)], lines)
+    return Grid(f"{title}, top-1 % by group", ["group", *map(marked_name, rows)], lines)
 
 
-def _by_corruption(dataset: str, rows: Sequence[Summary], groups: Sequence[str]) -> Grid:
+def _by_corruption(title: str, rows: Sequence[Summary], groups: Sequence[str]) -> Grid:
     corruptions = [c for c in SHORT_NAMES if any(c in row["corruptions"] for row in rows)]
     others = [name for name in groups if name.partition("@")[0] not in SHORT_NAMES]
     short = [SHORT_NAMES[name] for name in corruptions]
@@ -99,7 +170,7 @@ def _by_corruption(dataset: str, rows: Sequence[Summary], groups: Sequence[str])
             line.append(percent(error))
     best = best_cells(accuracies, 2)
     return Grid(
-        f"{dataset}, top-1 % by corruption", header, lines, best, 2, turns="group", named=True
+        f"{title}, top-1 % by corruption", header, lines, best, 2, turns="group", named=True
     )
 
 
@@ -108,37 +179,36 @@ def by_dataset(rows: Sequence[Summary], averages: Sequence[Mapping[str, Any]]) -
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     if len(datasets) < 2:
         return None
-    by_place = {
-        (row_name(row), row["backbone"], row["precision"], row["dataset"]): row for row in rows
-    }
+    by_path = {(row["dataset"], row["path"]): row for row in rows}
     means = [name for name in ("mean", "ood_mean") if any(a[name] is not None for a in averages)]
     lines, values = [], []
     for average in averages:
-        name = average["name"], average["backbone"], average["precision"]
-        members = [by_place.get((*name, dataset)) for dataset in datasets]
+        members = [by_path.get((name, average["rows"].get(name, ""))) for name in datasets]
         first = next(row for row in members if row is not None)
         values.append([row and row["top1"] for row in members] + [average[name] for name in means])
-        cells = ["-" if row is None else f"{_with_interval(row)} n={row['n']}" for row in members]
+        cells = ["-" if row is None else f"{with_interval(row)} n={row['n']}" for row in members]
         cells += [percent(average[name]) for name in means]
-        lines.append([marked_name(first), shown_backbone(first), *cells])
+        lines.append([marked_name({**first, "variant": average["name"]}), shown_backbone(first)])
+        lines[-1] += cells
     header = ["method", "backbone", *datasets, *(name.replace("ood_", "OOD ") for name in means)]
     return Grid("top-1 % by dataset", header, lines, best_cells(values, 2), 2, turns="dataset")
 
 
 def pairs(compared: Sequence[Mapping[str, Any]]) -> Grid:
     """Return every pair of runs in one table: difference, interval, p-values, flips."""
-    header = ["pair", "dataset", "difference", "95 % interval", "p (McNemar)", "p (Holm)",
-              "wrong to right", "right to wrong", "n", "also differ in"]  # fmt: skip
+    seeds = any(pair["p_mcnemar"] is None for pair in compared)
+    header = ["pair", "dataset", "difference", "95 % interval", "p" if seeds else "p (McNemar)",
+              "p (Holm)", "wrong to right", "right to wrong", "n", "also differ in"]  # fmt: skip
     lines = [
         [
             f"{pair['a']['name']} - {pair['b']['name']}",
-            pair["dataset"],
+            pair["column"],
             f"{pair['difference']:+.1f}",
             f"[{pair['ci95'][0]:+.1f}, {pair['ci95'][1]:+.1f}]",
-            f"{pair['p_mcnemar']:.2g}",
+            f"{pair['p']:.2g}",
             f"{pair['p_holm']:.2g}",
-            str(pair["wrong_to_right"]),
-            str(pair["right_to_wrong"]),
+            f"{pair['wrong_to_right']:g}",
+            f"{pair['right_to_wrong']:g}",
             str(pair["n"]),
             ", ".join(pair["method_differences"]) or "nothing",
         ]

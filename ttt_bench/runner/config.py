@@ -18,7 +18,7 @@ class Option:
 
     Attributes:
         short: the one-letter form, "" for none.
-        repeated: whether the option may be given several times, for one run each.
+        repeated: whether `run` takes the option several times, for one run each.
         metavar: the placeholder for the value, "" for the type's own.
         env: the environment variable that gives a default, "" for none.
         default: the default in words, where the value itself says too little.
@@ -37,16 +37,26 @@ class Option:
 class RunConfig:
     """One method on one dataset, as the user asks for it.
 
-    `settings` is the option `--set KEY=VALUE`, repeated. Every other field is the option of the
-    same name with hyphens.
+    `settings` is the option `--set KEY=VALUE`, repeated, with what `--method NAME:KEY=VALUE` and
+    `--sweep` add to it. The last three fields follow from the other options. Every other field is
+    the option of the same name with hyphens.
+
+    Attributes:
+        name: what a file of options calls the run, "" for a run without a name.
+        folder: the name of the run's folder below `output`, "" for the method's.
+        title: what messages call the run, "" for the method.
     """
 
-    method: Annotated[str, Doc("Method to run. May be repeated."), Option("-m", repeated=True)]
-    dataset: Annotated[str, Doc("Dataset to run on. May be repeated."), Option("-d", repeated=True)]
+    method: Annotated[
+        str,
+        Doc("Method to run, with settings of its configuration or without."),
+        Option("-m", repeated=True, metavar="NAME[:KEY=VALUE,...]"),
+    ]
+    dataset: Annotated[str, Doc("Dataset to run on."), Option("-d", repeated=True)]
     backbone: Annotated[
         str | None,
         Doc("Backbone to use."),
-        Option("-b", default="the dataset's, for the method's family"),
+        Option("-b", repeated=True, default="the dataset's, for the method's family"),
     ] = None
     weights: Annotated[
         Path | None,
@@ -62,7 +72,7 @@ class RunConfig:
         Doc("Number of samples, spread evenly over the dataset's groups."),
         Option(default="all"),
     ] = None
-    seed: Annotated[int, Ge(0), Doc("Seed of every random draw.")] = 0
+    seed: Annotated[int, Ge(0), Doc("Seed of every random draw."), Option(repeated=True)] = 0
     stream: Annotated[
         StreamName,
         Doc(
@@ -128,3 +138,11 @@ class RunConfig:
         Doc("Folder for the runs, as OUTPUT/DATASET/METHOD."),
         Option("-o", folder=True, default="a folder for every protocol card, in ttt-bench-runs"),
     ] = None
+    name: str = ""
+    folder: str = ""
+    title: str = ""
+
+    @property
+    def called(self) -> str:
+        """What messages call the run."""
+        return self.title or self.method

@@ -21,7 +21,8 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
         workers: how many there would be, each as fast as this machine's device.
 
     Returns:
-        `method`, `dataset`, `backbone`; `samples`, `chunks` and how many of each are `missing`;
+        `title`, what the command calls the run; `method`, `dataset`, `backbone`, `seed`; `path`,
+        its folder; `samples`, `chunks` and how many of each are `missing`;
         `streams`, None for a method without;
         `seconds_per_sample` and `device` they were measured on; `gflops_per_sample` and
         `peak_memory_mb` of a worker; `workers`, the `hours` they would take together with
@@ -32,9 +33,12 @@ def estimate(opened: OpenRun, workers: int) -> dict[str, Any]:
     missing = sum(len(chunk.indices) for chunk in opened.missing)
     streams = {chunk.stream for chunk in plan.all_chunks} - {None}
     facts = {
+        "title": run.title,
         "method": run.method,
         "dataset": run.dataset,
         "backbone": run.backbone,
+        "seed": opened.config.seed,
+        "path": run.path,
         "samples": sum(len(chunk.indices) for chunk in plan.all_chunks),
         "missing_samples": missing,
         "streams": len(streams) or None,

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,7 +40,18 @@ from ttt_bench.runs.streams import STREAMS, StreamSetting
 # Of a folder, in bytes; file systems allow 255.
 LONGEST_NAME = 200
 
-LoadedBackbones = dict[tuple[str, Path | None], Backbone]
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the runs of one command share.
+
+    Attributes:
+        backbones: the backbones by name and file of weights.
+        datasets: the datasets by name and the folder that they are looked for in.
+    """
+
+    backbones: dict[tuple[str, Path | None], Backbone] = field(default_factory=dict)
+    datasets: dict[tuple[str, Path | None], Dataset] = field(default_factory=dict)
 
 
 class LoadingError(UserError):
@@ -145,15 +156,12 @@ class OpenRun:
     executor: Executor
 
 
-def open_run(
-    config: RunConfig, backbones: LoadedBackbones, skip: frozenset[int] = frozenset()
-) -> OpenRun:
+def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset()) -> OpenRun:
     """Load everything a run needs, its method set up for its task.
 
     Args:
         config: what the user asked for.
-        backbones: those of this command so far, by name and file of weights; runs on the same one
-            share it.
+        loaded: the datasets and backbones of this command so far; runs on the same one share it.
         skip: entries of the dataset to leave out, since their images cannot be read.
 
     Raises:
@@ -163,7 +171,10 @@ def open_run(
     """
     plugins = registry()
     spec, name, values = validate(config)
-    dataset = _load(config.dataset, lambda: load_dataset(config.dataset, config.data_root))
+    place = config.dataset, config.data_root
+    if place not in loaded.datasets:
+        loaded.datasets[place] = _load(config.dataset, lambda: load_dataset(*place))
+    dataset = loaded.datasets[place]
     size = values.get("batch_size")
     plan = make_plan(dataset, config.limit, spec.kind, config.seed, size, skip, _setting(config))
     if not plan.chunks:
@@ -182,12 +193,12 @@ def open_run(
         loaders=number_of_loaders(config, choose_device(config.device)),
         precision=config.precision,
     )
-    loaded = name, config.weights
-    if loaded not in backbones:
-        backbones[loaded] = _load(
+    model = name, config.weights
+    if model not in loaded.backbones:
+        loaded.backbones[model] = _load(
             name, lambda: load_backbone(name, worker_spec.device, config.weights)
         )
-    backbone = backbones[loaded]
+    backbone = loaded.backbones[model]
     plugin = plugins.adapters[spec.name].plugin
     code = _plugin_code(
         {
@@ -238,6 +249,7 @@ def open_run(
         finished=sum(len(chunk.indices) for chunk in plan.chunks if chunk.number in saved),
         chunks=len(plan.chunks),
         path=str(folder.path),
+        title=config.called,
     )
     executor_type: type[Executor] = plugins.executors.find(config.executor).spec.load()
     executor = executor_type(config.executor.partition(":")[2], config.workers)
@@ -335,8 +347,12 @@ def has_costs(folder: RunFolder, card: Card) -> bool:
 
 
 def _folder_path(config: RunConfig, card: Card) -> Path:
-    """Return `OUTPUT/DATASET/METHOD`, or a folder named after the card without an output."""
-    name = config.method if config.output is not None else f"{config.method}-{card.key}"
+    """Return `OUTPUT/DATASET/METHOD`, or a folder named after the card without an output.
+
+    Where a command has several runs of a method, what was typed for this one follows the method.
+    """
+    below_output = config.folder or config.method
+    name = below_output if config.output is not None else f"{config.method}-{card.key}"
     return _parent(config) / name
 
 

@@ -20,7 +20,7 @@ from ttt_bench.registry import registry
 from ttt_bench.runner.adopting import adopted_chunks
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.opening import (
-    LoadedBackbones,
+    Loaded,
     LoadingError,
     OpenRun,
     has_costs,
@@ -43,11 +43,13 @@ class Failure:
     Attributes:
         method: the method's name.
         dataset: the dataset's name.
+        title: what the command calls the run.
         messages: one line for each thing that is wrong.
     """
 
     method: str
     dataset: str
+    title: str
     messages: tuple[str, ...]
 
 
@@ -80,20 +82,21 @@ def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Fa
     """
     failures: list[Failure] = []
     summaries: list[dict[str, Any]] = []
-    backbones: LoadedBackbones = {}
+    loaded = Loaded()
     # Standard output belongs to the command; what plugins print goes to standard error.
     with redirect_stdout(sys.stderr):
-        opened = list(_open_all(configs, backbones, failures))
+        opened = list(_open_all(configs, loaded, failures))
         changed: dict[str, str] = {}
         for one in opened:
             check_interrupted()
             if one.run.backbone in changed:
                 message = f"not run, since {changed[one.run.backbone]} changed its backbone"
-                failures.append(Failure(one.run.method, one.run.dataset, (message,)))
+                run = one.run
+                failures.append(Failure(run.method, run.dataset, run.title, (message,)))
                 continue
             try:
                 with restored(one.run.method):
-                    summaries.append(_run_one(one, backbones))
+                    summaries.append(_run_one(one, loaded))
             except UserError as error:
                 failures.append(_failure(one.config, error))
                 if one.worker is not None and not one.worker.backbone_unchanged():
@@ -109,31 +112,31 @@ def open_all(configs: Sequence[RunConfig]) -> list[OpenRun]:
     """
     for config in configs:
         validate(config)
-    backbones: LoadedBackbones = {}
+    loaded = Loaded()
     with redirect_stdout(sys.stderr):
-        return [open_run(config, backbones) for config in configs]
+        return [open_run(config, loaded) for config in configs]
 
 
 def _open_all(
-    configs: Sequence[RunConfig], backbones: LoadedBackbones, failures: list[Failure]
+    configs: Sequence[RunConfig], loaded: Loaded, failures: list[Failure]
 ) -> Iterator[OpenRun]:
     # Names and values first, since loading takes time.
     for config in configs:
         validate(config)
     for config in configs:
         try:
-            yield open_run(config, backbones)
+            yield open_run(config, loaded)
         except (LoadingError, MethodError) as error:
             failures.append(_failure(config, error))
-            print(f"{config.method} on {config.dataset}: {error}", file=sys.stderr)
+            print(f"{config.called} on {config.dataset}: {error}", file=sys.stderr)
 
 
 def _failure(config: RunConfig, error: UserError) -> Failure:
     details = (text for _, text in getattr(error, "problems", ()))
-    return Failure(config.method, config.dataset, (*details, str(error)))
+    return Failure(config.method, config.dataset, config.called, (*details, str(error)))
 
 
-def _run_one(opened: OpenRun, backbones: LoadedBackbones) -> dict[str, Any]:
+def _run_one(opened: OpenRun, loaded: Loaded) -> dict[str, Any]:
     """Execute a run; without the images that cannot be read, where the user wants that."""
     try:
         return execute(opened)
@@ -143,7 +146,7 @@ def _run_one(opened: OpenRun, backbones: LoadedBackbones) -> dict[str, Any]:
         for _, text in error.problems:
             print(f"skipped: {text}", file=sys.stderr)
         skip = frozenset(index for index, _ in error.problems)
-        return execute(open_run(opened.config, backbones, skip))
+        return execute(open_run(opened.config, loaded, skip))
 
 
 def execute(opened: OpenRun) -> dict[str, Any]:
@@ -196,7 +199,7 @@ def _warn_of_collapse(run: Run, streams: Sequence[str]) -> None:
     """Say in one line that a method predicts one or two classes at the end of streams."""
     named = ", ".join(streams[:SHOWN_STREAMS]) + (", ..." if len(streams) > SHOWN_STREAMS else "")
     print(
-        f"{run.method} on {run.dataset}: it has collapsed: the predictions for the last tenth of "
+        f"{run.title} on {run.dataset}: it has collapsed: the predictions for the last tenth of "
         f"{'these streams' if len(streams) > 1 else 'the stream'} fall into one or two classes: "
         f"{named}",
         file=sys.stderr,
@@ -232,9 +235,21 @@ def _begin(opened: OpenRun) -> None:
             "environment": describe(opened.worker_spec.device),
             "harness": harness(),
             "code_files": opened.code,
+            **({"name": opened.config.name} if opened.config.name else {}),
         },
         replace=lost,
     )
+    _rename(opened)
+
+
+def _rename(opened: OpenRun) -> None:
+    """Give a run that was there already the name that it has now."""
+    folder, name = opened.folder, opened.config.name
+    manifest = folder.manifest()
+    if name and manifest.get("name") != name:
+        card = ("card", "digests", "fingerprint", "key")
+        about = {key: value for key, value in manifest.items() if key not in card}
+        folder.begin(opened.card, {**about, "name": name}, replace=True)
 
 
 @contextmanager
@@ -269,7 +284,7 @@ def _adopting(opened: OpenRun) -> Iterator[Callable[[], list[Any]]]:
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
     """Return the lines that say at the end of a command what failed."""
     return [
-        f"{failure.method} on {failure.dataset}: {message}"
+        f"{failure.title} on {failure.dataset}: {message}"
         for failure in failures
         for message in failure.messages
     ]

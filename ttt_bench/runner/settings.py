@@ -45,11 +45,16 @@ def resolve_config(
 
 
 def split_settings(
-    settings: Mapping[str, Any], specs: Mapping[str, AdapterSpec]
+    settings: Mapping[str, Any], specs: Mapping[str, AdapterSpec], option: str = "--set"
 ) -> dict[str, dict[str, Any]]:
     """Share out `KEY` and `METHOD.KEY` settings among the methods of a command.
 
     A bare key goes to every method that has the field; some method must.
+
+    Args:
+        settings: the settings.
+        specs: the methods by name.
+        option: the option that they were given by, for messages.
 
     Raises:
         UserError: no method of the command has the field.
@@ -59,7 +64,7 @@ def split_settings(
     for setting, value in settings.items():
         method, dot, key = setting.rpartition(".")
         if dot and method not in specs:
-            raise unknown(f"method in --set {setting}", method, specs)
+            raise unknown(f"method in {option} {setting}", method, specs)
         takers = [method] if dot else [name for name in specs if key in fields[name]]
         if not takers:
             known = {field for names in fields.values() for field in names}
