@@ -182,6 +182,7 @@ def _tex(text: str) -> str:
         "†": r"$^\dagger$",
         "‡": r"$^\ddagger$",
         "§": r"$^\S$",
+        "¶": r"$^\P$",
         "≠": r"$\neq$",
         "±": r"$\pm$",
     }
