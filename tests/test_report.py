@@ -30,7 +30,12 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: str):
     for text in ("clip-zero-shot", "clip-ensemble", "apm", "oracle", "p (Holm)", "gauss",
                  "ttt-bench run --method apm", "scoring_rule", "prefers-color-scheme"):  # fmt: skip
         assert text in report, text
-    assert report.count("<svg") == 4
+    assert report.count("<svg") == 5
+    assert "has the highest top-1" in report or "have the highest top-1" in report
+    assert "It does not say that rows which cannot be told apart on these 64 samples" in report
+    # Marks show their numbers under the pointer.
+    assert report.count("<title>apm: top-1 ") == 3
+    assert "<title>apm less clip-zero-shot: " in report
     addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", report)
     assert all(address.startswith(("#", "data:")) for address in addresses)
     assert "@import" not in report

@@ -77,11 +77,44 @@ def test_disagreements_follow_the_choice(page):
 
 def test_figures_are_seen(page):
     figures = page.locator("figure svg")
-    assert figures.count() == 4
-    for number in range(4):
+    assert figures.count() == 5
+    for number in range(5):
         box = figures.nth(number).bounding_box()
         assert box["width"] > 200
         assert box["height"] > 80
+
+
+def test_figures_stand_two_to_a_row_on_a_wide_window(page):
+    page.set_viewport_size({"width": 1600, "height": 900})
+    first, second = (page.locator("figure").nth(number).bounding_box() for number in (0, 1))
+    assert first["y"] == second["y"]
+    assert second["x"] > first["x"] + 600
+
+
+def test_a_wide_window_cuts_no_table(page):
+    page.set_viewport_size({"width": 1600, "height": 900})
+    cut = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert page.evaluate(f"{cut}.length") == 0
+
+
+def test_the_method_stays_in_sight_while_a_table_scrolls(page):
+    page.set_viewport_size({"width": 600, "height": 900})
+    table = page.locator(".wide").first
+    name = table.locator("tbody th").first
+    before = name.bounding_box()["x"]
+    table.evaluate("element => { element.scrollLeft = 200; }")
+    assert table.evaluate("element => element.scrollLeft") > 100
+    assert abs(name.bounding_box()["x"] - before) < 1
+
+
+def test_the_filter_shows_the_rows_that_are_asked_for(page):
+    rows = page.locator("table.sortable").first.locator("tbody tr:visible")
+    assert rows.count() == 3
+    page.get_by_role("searchbox", name="Show rows whose name holds").fill("APM")
+    assert rows.locator("th").all_inner_texts() == ["apm"]
+    assert "rows of all tables" in page.locator("#filtered").inner_text()
+    page.locator("#filter").fill("")
+    assert rows.count() == 3
 
 
 def test_a_phone_scrolls_the_tables_and_not_the_page(page):

@@ -7,11 +7,15 @@ import click
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.text import plain
 
+FIGURE_NAMES = (
+    "differences", "pareto", "sweeps", "seeds", "corruptions", "steps", "calibration", "streams",
+)  # fmt: skip
+
 
 @click.command("plot", short_help="Draw the figures of finished runs.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--figure", "-f", "wanted", multiple=True,
-              type=click.Choice(["pareto", "corruptions", "steps", "calibration"]),
+              type=click.Choice(FIGURE_NAMES),
               help="Figure to draw. May be repeated.  [default: all]")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["pdf", "png", "svg"]), default="pdf",
               show_default=True, help="File format of the figures.")  # fmt: skip
@@ -26,6 +30,7 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
     """
     from ttt_bench.compare.pairs import tabulate
     from ttt_bench.compare.read import read_runs
+    from ttt_bench.report.comparison import comparison
     from ttt_bench.report.figures import FIGURES
     from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
@@ -33,7 +38,7 @@ def command(paths: tuple[Path, ...], wanted: tuple[str, ...], format_: str, outp
     tables, left_out = tabulate(read_runs(paths or [DEFAULT_OUTPUT]))
     for line in left_out:
         click.echo(plain(line), err=True)
-    for table in tables:
+    for table in comparison(tables).tables:
         for name in wanted or FIGURES:
             figure = FIGURES[name](table.rows)
             if figure is None:

@@ -70,15 +70,16 @@ def compare_over_seeds(
     mixture = _Mixture(sums, whole)
     difference = 100 * (first.mean() - second.mean())
     if same_seeds:
-        gained = (first & ~second).sum() / len(first)
+        gained, given = (first & ~second).sum() / len(first), (second & ~first).sum() / len(first)
     else:
-        gained = float((first.mean(axis=0) * (1 - second.mean(axis=0))).sum())
+        right, other = first.mean(axis=0), second.mean(axis=0)
+        gained, given = (right * (1 - other)).sum(), (other * (1 - right)).sum()
     return {
         "difference": float(difference),
         "ci95": [100 * bound / (whole * n) for bound in mixture.interval()],
         "p": mixture.p_value(),
         "wrong_to_right": float(gained),
-        "right_to_wrong": float(gained - difference * n / 100),
+        "right_to_wrong": float(given),
         "n": n,
     }
 

@@ -1,7 +1,7 @@
 """Comparison: all tables of some runs, the same for `compare`, for `run` and for the page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ttt_bench.api.errors import unknown
@@ -36,7 +36,7 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        tables: the tables of the runs, whose rows hold the runs.
+        tables: the tables of the runs; the summaries of their rows are those of `compared`.
         compared: rows, pairs and averages as `compare --format json` prints them.
         grids: the same as tables, by the names of `TABLES`.
         reference: the published tables, and the measured numbers beside them.
@@ -91,13 +91,18 @@ def comparison(
         UserError: there is no such reference, row or metric.
     """
     publication = _load_reference(reference) if reference else Publication(tables=())
-    all_rows = [row for table in tables for row in table.rows]
     for name in metrics:
-        require_number(all_rows, name, "--metric")
+        require_number([row for table in tables for row in table.rows], name, "--metric")
     compared = compare(tables, against)
     rows = compared["rows"]
     for row in rows:
         row["reference"] = match_published(row, publication.tables)
+    summaries = iter(rows)
+    tables = [
+        replace(table, rows=[replace(row, summary=next(summaries)) for row in table.rows])
+        for table in tables
+    ]
+    all_rows = [row for table in tables for row in table.rows]
     found = {
         "results": [
             grids.overview(title, some, metrics) for title, some in grids.by_column(rows).items()

@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ttt_bench.api.text import plain
 from ttt_bench.compare.pareto import COSTS, front
 from ttt_bench.compare.rows import Row
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
 from ttt_bench.metrics.streams import rows_by_stream
+from ttt_bench.report.differences import WIDTH, differences, seeds, sweeps
+from ttt_bench.report.palette import colours, figure_labels, in_figure, legend, markers, titled
 
-# Width of a text column, in inches; labels stay readable at it.
-WIDTH = 6.5
+# Areas of marks, in points; of marks at one place the first is the largest, so that all are seen.
+LARGEST, SMALLEST = 180.0, 20.0
 # Of a stream, one is the number of samples that a running accuracy is over.
 WINDOWS = 30
 
@@ -24,25 +24,44 @@ WINDOWS = 30
 def pareto(rows: Sequence[Row]) -> Figure | None:
     """Draw top-1 against GFLOPs, memory and time, with the Pareto fronts."""
     figure = Figure((WIDTH, 3), layout="constrained")
-    labels, colours = _labels(rows), _colours(len(rows))
+    labels = figure_labels(rows)
+    styles = list(zip(rows, labels, colours(len(rows)), markers(len(rows)), strict=True))
     summaries = [row.summary for row in rows]
     axes = figure.subplots(1, len(COSTS), sharey=True)
     for axis, (cost, label) in zip(axes, COSTS.items(), strict=True):
         best = [summaries[index] for index in front(summaries, cost)]
         xs, ys = [one["cost"][cost] for one in best], [one["top1"] for one in best]
         axis.step(xs, ys, where="post", color="grey", linewidth=1, linestyle="--", zorder=1)
-        costs = [one["cost"][cost] for one in summaries]
-        axis.scatter(costs, [one["top1"] for one in summaries], color=colours, s=22, zorder=2)
+        areas = _areas([(one["cost"][cost], one["top1"]) for one in summaries])
+        for (row, _, colour, marker), area in zip(styles, areas, strict=True):
+            x, y = row.summary["cost"][cost], row.summary["top1"]
+            mark = axis.scatter(
+                [x], [y], color=colour, marker=marker, s=area, zorder=2, edgecolors="white",
+                linewidths=0.6,
+            )  # fmt: skip
+            titled(mark, f"{row.label}: top-1 {y:.1f} %, {x:.3g} {label}")
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=4))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.tick_params(labelsize=7)
         axis.set_xlabel(label)
     axes[0].set_ylabel("top-1 %")
-    for name, colour in zip(labels, colours, strict=True):
-        axes[0].plot([], [], color=colour, label=name, marker="o", linestyle="none", markersize=4)
-    _legend(figure, axes[0], len(rows))
+    for _, name, colour, marker in styles:
+        axes[0].plot(
+            [], [], color=colour, label=name, marker=marker, linestyle="none", markersize=4
+        )
+    legend(figure, axes[0], len(rows))
     return figure
+
+
+def _areas(points: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the area of each mark: of those at one place, each is smaller than the one before."""
+    places = [(f"{x:.2g}", round(y)) for x, y in points]
+    return [
+        min(LARGEST, SMALLEST * 3 ** places[number + 1 :].count(place))
+        for number, place in enumerate(places)
+    ]
 
 
 def corruptions(rows: Sequence[Row]) -> Figure | None:
@@ -57,7 +76,7 @@ def corruptions(rows: Sequence[Row]) -> Figure | None:
     axis = figure.subplots()
     image = axis.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="viridis")
     axis.set_xticks(range(len(present)), [SHORT_NAMES[name] for name in present], rotation=60)
-    axis.set_yticks(range(len(rows)), _labels(rows))
+    axis.set_yticks(range(len(rows)), figure_labels(rows))
     for (line, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             light = "white" if value < 60 else "black"
@@ -77,7 +96,7 @@ def steps(rows: Sequence[Row]) -> Figure | None:
     figure = Figure((WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     for row, name, colour in zip(
-        iterating, _labels(iterating), _colours(len(iterating)), strict=True
+        iterating, figure_labels(iterating), colours(len(iterating)), strict=True
     ):
         accuracies = row.summary["step_top1"]
         axis.plot(range(1, len(accuracies) + 1), accuracies, color=colour, marker=".", label=name)
@@ -85,7 +104,7 @@ def steps(rows: Sequence[Row]) -> Figure | None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("step (dotted: oracle over the steps, an upper bound that sees labels)")
     axis.set_ylabel("top-1 %")
-    _legend(figure, axis, len(iterating))
+    legend(figure, axis, len(iterating))
     return figure
 
 
@@ -94,14 +113,14 @@ def calibration(rows: Sequence[Row]) -> Figure | None:
     figure = Figure((WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
-    for row, name, colour in zip(rows, _labels(rows), _colours(len(rows)), strict=True):
+    for row, name, colour in zip(rows, figure_labels(rows), colours(len(rows)), strict=True):
         bins = _reliability(row)
         filled = bins[bins[:, 0] > 0]
         label = f"{name} (ECE {row.summary['ece']:.1f})"
         axis.plot(filled[:, 2], filled[:, 1], color=colour, marker=".", label=label)
     axis.set_xlabel(f"confidence, %, {BINS} bins")
     axis.set_ylabel("accuracy, %")
-    _legend(figure, axis, len(rows))
+    legend(figure, axis, len(rows))
     return figure
 
 
@@ -131,7 +150,7 @@ def streams(rows: Sequence[Row]) -> Figure | None:
     if not panels:
         return None
     figure = Figure((WIDTH, 0.6 + 2.2 * len(panels)), layout="constrained")
-    colours = dict(zip(_labels(rows), _colours(len(rows)), strict=True))
+    by_label = dict(zip(figure_labels(rows), colours(len(rows)), strict=True))
     for axis, ((dataset, stream, _), online) in zip(
         np.atleast_1d(figure.subplots(len(panels))), panels.items(), strict=True
     ):
@@ -141,19 +160,19 @@ def streams(rows: Sequence[Row]) -> Figure | None:
             for row in rows
             if row.first.records.position is None and row.summary["dataset"] == dataset
         ]
-        for row, name in zip(rows, _labels(rows), strict=True):
+        for row, name in zip(rows, figure_labels(rows), strict=True):
             if any(row is one for one in online):
-                axis.plot(*_running(row, _order_along(row)), color=colours[name], label=name)
+                axis.plot(*_running(row, _order_along(row)), color=by_label[name], label=name)
             elif any(row is one for one in episodic):
                 line = _running(row, order)
-                axis.plot(*line, color=colours[name], label=name, linewidth=0.8, linestyle="--")
+                axis.plot(*line, color=by_label[name], label=name, linewidth=0.8, linestyle="--")
         groups = online[0].first.records.in_order_of(order).group
         if stream != "mixed":
             for border in (
                 place for place in range(1, len(order)) if groups[place] != groups[place - 1]
             ):
                 axis.axvline(border, color="grey", linewidth=0.4)
-        axis.set_title(plain(f"{dataset}, {stream}").replace("$", r"\$"), size=8)
+        axis.set_title(in_figure(f"{dataset}, {stream}"), size=8)
         axis.set_ylabel("running top-1 %")
         axis.set_xlabel("place in the stream (dashed: episodic methods on the same samples)")
     lines = {
@@ -181,23 +200,12 @@ def _running(row: Row, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 FIGURES: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
+    "differences": differences,
     "pareto": pareto,
+    "sweeps": sweeps,
+    "seeds": seeds,
     "corruptions": corruptions,
     "steps": steps,
     "calibration": calibration,
     "streams": streams,
 }
-
-
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Return the rows' labels as matplotlib draws them: a dollar would begin a formula."""
-    return [plain(row.label).replace("$", r"\$") for row in rows]
-
-
-def _colours(count: int) -> list[Any]:
-    return [colormaps["tab20"](number % 20) for number in range(count)]
-
-
-def _legend(figure: Figure, axis: Any, count: int) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, count), fontsize=7)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from importlib import resources
@@ -16,8 +17,13 @@ from ttt_bench.compare.read import FinishedRun
 from ttt_bench.report.comparison import ALL, comparison
 from ttt_bench.report.disagreements import SHOWN, disagreements
 from ttt_bench.report.figures import FIGURES
+from ttt_bench.report.palette import TITLE
+from ttt_bench.report.sentences import sentences
 
 CAPTIONS = {
+    "differences": "Differences to the baseline with 95 % intervals. Filled: more than noise.",
+    "sweeps": "Top-1 with 95 % intervals, and time, over the fields that were swept.",
+    "seeds": "Top-1 of each seed, with mean and standard deviation.",
     "pareto": "Top-1 against cost. Dashed: the Pareto front, the runs that no other beats in both.",
     "corruptions": "Top-1 under each corruption.",
     "steps": "Top-1 after each step. Dotted: the oracle over the steps, which sees the labels.",
@@ -46,6 +52,7 @@ def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
     """
     tables, left_out = tabulate(runs)
     compared = comparison(tables, reference)
+    tables = compared.tables
     drawn = []
     for table in tables:
         for name, draw in FIGURES.items():
@@ -60,6 +67,7 @@ def page(runs: Sequence[FinishedRun], reference: str | None = None) -> str:
     return template.render(
         title=f"ttt-bench: {datasets}",
         intro=f"{len(runs)} runs on {datasets}, every row measured on the same samples.",
+        summaries=[sentences(table) for table in tables],
         sections=SECTIONS,
         grids=compared.chosen([ALL]),
         notes=[*compared.notes, *left_out],
@@ -95,7 +103,9 @@ def svg(figure: Any) -> str:
         figure.set_layout_engine("none")
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    # A title is what a browser shows under the pointer, and what a screen reader says.
+    text = re.sub(rf'<g id="{TITLE}([^"]*)">', r"<g><title>\1</title>", text[text.index("<svg") :])
+    return text.replace(INK, "currentColor")
 
 
 def _in_script(value: Any) -> Markup:

@@ -207,8 +207,8 @@ def pairs(compared: Sequence[Mapping[str, Any]]) -> Grid:
             f"[{pair['ci95'][0]:+.1f}, {pair['ci95'][1]:+.1f}]",
             f"{pair['p']:.2g}",
             f"{pair['p_holm']:.2g}",
-            f"{pair['wrong_to_right']:g}",
-            f"{pair['right_to_wrong']:g}",
+            f"{pair['wrong_to_right']:.6g}",
+            f"{pair['right_to_wrong']:.6g}",
             str(pair["n"]),
             ", ".join(pair["method_differences"]) or "nothing",
         ]

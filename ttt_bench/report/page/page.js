@@ -28,6 +28,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+const filter = document.getElementById("filter");
+filter.addEventListener("input", () => {
+  const wanted = filter.value.trim().toLowerCase();
+  const rows = [...document.querySelectorAll("table.sortable tbody tr")];
+  for (const row of rows) {
+    row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+  }
+  const shown = rows.filter((row) => !row.hidden).length;
+  document.getElementById("filtered").textContent = wanted
+    ? `${shown} of ${rows.length} rows of all tables`
+    : "";
+});
+
 for (const part of document.querySelectorAll(".disagreements")) {
   const samples = JSON.parse(part.querySelector("script").textContent);
   const right = part.querySelector(".right");
