@@ -58,7 +58,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """Two real runs, made once, on images whose classes have hostile names."""
     from ttt_bench.engine.loading import load_backbone  # noqa: F401  (imported before the clock)
     from ttt_bench.runner.config import RunConfig
-    from ttt_bench.runner.opening import Loaded, open_run
+    from ttt_bench.runner.loading import Loaded
+    from ttt_bench.runner.opening import open_run
     from ttt_bench.runner.run import execute
 
     home = tmp_path_factory.mktemp("origin")

@@ -4,13 +4,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from ttt_bench.api.backbone import Backbone
 from ttt_bench.api.dataset import Dataset
-from ttt_bench.api.errors import UserError, described, method_errors, unknown
+from ttt_bench.api.errors import UserError, method_errors, unknown
 from ttt_bench.api.events import Run
 from ttt_bench.api.executor import Chunk, Executor
 from ttt_bench.api.inputs import Inputs
@@ -30,6 +30,7 @@ from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import Continuation, continuation
 from ttt_bench.runner.loaders import number_of_loaders
+from ttt_bench.runner.loading import Loaded, LoadingError, load
 from ttt_bench.runner.settings import resolve_config
 from ttt_bench.runs.card import Card, digest, protocol_part
 from ttt_bench.runs.code import HARNESS, code_files, combined
@@ -39,23 +40,6 @@ from ttt_bench.runs.streams import STREAMS, StreamSetting
 
 # Of a folder, in bytes; file systems allow 255.
 LONGEST_NAME = 200
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What the runs of one command share.
-
-    Attributes:
-        backbones: the backbones by name and file of weights.
-        datasets: the datasets by name and the folder that they are looked for in.
-    """
-
-    backbones: dict[tuple[str, Path | None], Backbone] = field(default_factory=dict)
-    datasets: dict[tuple[str, Path | None], Dataset] = field(default_factory=dict)
-
-
-class LoadingError(UserError):
-    """A dataset or a backbone that cannot be loaded, which stops the runs on it and no other."""
 
 
 def validate(config: RunConfig) -> tuple[AdapterSpec, str, dict[str, Any]]:
@@ -173,7 +157,7 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
     spec, name, values = validate(config)
     place = config.dataset, config.data_root
     if place not in loaded.datasets:
-        loaded.datasets[place] = _load(config.dataset, lambda: load_dataset(*place))
+        loaded.datasets[place] = load(config.dataset, lambda: load_dataset(*place))
     dataset = loaded.datasets[place]
     size = values.get("batch_size")
     plan = make_plan(dataset, config.limit, spec.kind, config.seed, size, skip, _setting(config))
@@ -195,7 +179,7 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
     )
     model = name, config.weights
     if model not in loaded.backbones:
-        loaded.backbones[model] = _load(
+        loaded.backbones[model] = load(
             name, lambda: load_backbone(name, worker_spec.device, config.weights)
         )
     backbone = loaded.backbones[model]
@@ -259,20 +243,6 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
     )  # fmt: skip
 
 
-def _load(name: str, load: Any) -> Any:
-    """Load a dataset or a backbone, and say in one line what is wrong where it fails.
-
-    Raises:
-        LoadingError: it cannot be loaded.
-    """
-    try:
-        return load()
-    except UserError as error:
-        raise LoadingError(str(error)) from error
-    except Exception as error:
-        raise LoadingError(f"{name}: cannot be loaded ({described(error)})") from error
-
-
 def _setting(config: RunConfig) -> StreamSetting:
     return StreamSetting(config.stream, config.correlation, config.revisit)
 
@@ -311,7 +281,7 @@ def _further_backbones(inputs: Inputs, device: str) -> dict[str, Any]:
         LoadingError: one cannot be loaded.
     """
     return {
-        name: _load(name, lambda name=name: load_backbone(name, device)).card()
+        name: load(name, lambda name=name: load_backbone(name, device)).card()
         for name in inputs.further_backbones
     }
 

@@ -19,9 +19,8 @@ from ttt_bench.metrics.summary import summarize
 from ttt_bench.registry import registry
 from ttt_bench.runner.adopting import adopted_chunks
 from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.loading import Loaded, LoadingError
 from ttt_bench.runner.opening import (
-    Loaded,
-    LoadingError,
     OpenRun,
     has_costs,
     open_run,

@@ -18,7 +18,8 @@ from ttt_bench.features.preparation import open_entry
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import changed_code
-from ttt_bench.runner.opening import Loaded, OpenRun, open_run
+from ttt_bench.runner.loading import Loaded
+from ttt_bench.runner.opening import OpenRun, open_run
 from ttt_bench.runner.sample_check import SampleCheck, check_sample
 from ttt_bench.runs.archive import RunFiles
 from ttt_bench.runs.arrow import joined
