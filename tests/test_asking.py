@@ -94,6 +94,10 @@ def test_folders_stay_short_plain_and_apart():
         (("-m", "apm", "--set", "steps=1", "--sweep", "apm.steps=1,2"), ["steps has one value"]),
         (("-m", "apm", "--sweep", "steps=1,0"), ["steps=0", "greater than or equal to 1"]),
         (("-m", "apm", "-b", "tiny-clip", "-b", "tiny-clp"), ["backbone 'tiny-clp'", "tiny-clip"]),
+        (
+            ("-m", "apm", "-b", "tiny-clip", "-b", "tiny-resnet", "--weights", "x.pth"),
+            ["--weights is for one backbone"],
+        ),
         (("--sweep", "steps=1,2"), ["Missing option '--method'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

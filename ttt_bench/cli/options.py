@@ -128,7 +128,8 @@ def _option(one: Field[Any], hint: Any, several: bool) -> Callable[[Any], Any]:
     if details.env:
         settings["envvar"] = details.env
     if repeated and isinstance(one.default, int):
-        settings |= {"default": (one.default,), "show_default": str(one.default)}
+        settings["default"] = (one.default,)
+        settings["help"] += f"  [default: {one.default}]"
     elif one.default is not None and one.default is not MISSING and not repeated:
         settings |= {"default": one.default, "show_default": one.default is not False}
     return click.option(*forms, one.name, **settings)

@@ -63,8 +63,13 @@ class Request:
             options: the other fields of `RunConfig`, equal in all runs.
 
         Raises:
-            UserError: an unknown name, a setting that no method has, or one that is given twice.
+            UserError: an unknown name, a setting that no method has, one that is given twice, or a
+                file of weights for several backbones.
         """
+        if options.get("weights") is not None and len({*self.all_backbones()}) > 1:
+            raise UserError(
+                "--weights is for one backbone; run each backbone by a command of its own"
+            )
         plugins = registry()
         specs = {one.method: plugins.adapters.find(one.method).spec for one in self.variants}
         shared = split_settings(self.settings, specs)
@@ -74,6 +79,12 @@ class Request:
             if config not in runs:
                 runs.append(config)
         return _with_folders(runs)
+
+    def all_backbones(self) -> Iterator[str]:
+        """Yield the names of the backbones that are asked for."""
+        yield from self.backbones
+        for one in self.variants:
+            yield from one.backbones
 
     def _combined(
         self,
@@ -215,6 +226,6 @@ def require_known(request: Request, executor: str) -> None:
         raise UserError("Missing option '--dataset' / '-d': name a dataset to run on")
     for name in datasets:
         plugins.datasets.find(name)
-    for name in (*request.backbones, *(n for one in request.variants for n in one.backbones)):
+    for name in request.all_backbones():
         plugins.backbones.find(name)
     plugins.executors.find(executor)
