@@ -32,12 +32,17 @@ def ttt_bench_tiny_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransfo
         kwargs.pop(unused, None)
     stem = ConvStem(
         depth=6,
-        channels=(24, 32, 64, 64, 128, 128),
-        stride=(1, 1, 2, 1, 2, 1),
+        channels=(16, 32, 64, 64, 128, 128),
+        stride=(1, 2, 1, 1, 2, 1),
         act_layer=nn.ReLU,
     )
-    sizes = {"img_size": 32, "patch_size": 1, "embed_dim": 128, "depth": 4, "num_heads": 4}
-    layout = {"mlp_ratio": 3.0, "class_token": False, "global_pool": "avg"}
+    sizes = {"img_size": 32, "patch_size": 1, "embed_dim": 128, "depth": 2, "num_heads": 4}
+    layout = {
+        "mlp_ratio": 3.0,
+        "class_token": False,
+        "global_pool": "avg",
+        "dynamic_img_size": True,
+    }
     model = VisionTransformer(
         embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
         **{**sizes, **layout, **kwargs},
