@@ -54,7 +54,7 @@ class Schedule:
 
 STAGES = (
     Schedule(epochs=20, small_epochs=12, lr=2e-3, warm_up=0.3),
-    Schedule(epochs=8, small_epochs=0, lr=1e-3, warm_up=0.1, plain_share=0.6, seed=1),
+    Schedule(epochs=9, small_epochs=0, lr=1e-3, warm_up=0.1, plain_share=0.7, seed=1),
 )
 
 
