@@ -90,11 +90,12 @@ def command(
             runs, failures = run_all(configs)
         finally:
             plugins.manager.unregister(progress)
-    compared = _compared(runs) if runs else None
-    if format_ == "json" and runs:
-        click.echo(json.dumps(as_json(_labelled(runs, compared), failures), indent=2))
-    elif runs:
-        _show(runs, compared)
+    if runs:
+        compared = _compared(runs)
+        if format_ == "json":
+            click.echo(json.dumps(as_json(_labelled(runs, compared), failures), indent=2))
+        else:
+            _show(runs, compared)
     if failures:
         *others, last = failure_lines(failures)
         for line in others:

@@ -26,7 +26,7 @@ from ttt_bench_clip_tta.layer_norms import LayerNorms
 class TowerConfig(AdapterConfig):
     """The fields of a method that trains LayerNorm layers of the image tower on a batch."""
 
-    batch_size: int = Field(128, ge=1, description="samples in a batch")
+    batch_size: int = Field(default=128, ge=1, description="samples in a batch")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
 

@@ -28,17 +28,17 @@ class PromptConfig(AdapterConfig):
     """
 
     prompts: Prompts = Field(
-        "protocol",
+        default="protocol",
         description="prompts of a class: the protocol's single one, the dataset's own templates, "
         "'a photo of a {}.', the seven ImageNet templates of Tip-Adapter, or CLIP's eighty",
     )
     descriptions: str = Field(
-        "",
+        default="",
         description="JSON file of descriptions by class name, such as CuPL's, to average with the "
         "prompts",
     )
     descriptions_sha256: str = Field(
-        "", description="SHA-256 of the descriptions, filled in from the file"
+        default="", description="SHA-256 of the descriptions, filled in from the file"
     )
 
     @model_validator(mode="before")

@@ -25,7 +25,9 @@ from ttt_bench_clip_tta.views import view_statistics
 class DMNConfig(ConfidentViewConfig):
     """The release's values; it has 32 views, and chooses `weight` by the test labels."""
 
-    batch_size: int = Field(16, ge=1, description="samples in a batch; changes no prediction")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
     capacity: int = Field(50, ge=1, description="features of each class in the memory")
     beta: float = Field(5.5, gt=0, description="sharpness of the memory")
     weight: float = Field(

@@ -32,7 +32,9 @@ INFO_NCE_TEMPERATURE = 0.01
 class DPEConfig(ConfidentViewConfig):
     """The release's values for ImageNet."""
 
-    batch_size: int = Field(16, ge=1, description="samples in a batch; changes no prediction")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
     alpha: float = Field(6.0, ge=0, description="weight of the image prototypes")
     beta: float = Field(5.0, gt=0, description="sharpness of the image prototypes")
     lr: float = Field(6e-4, gt=0, description="learning rate of both residuals")

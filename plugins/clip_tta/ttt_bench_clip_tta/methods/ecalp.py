@@ -29,7 +29,9 @@ KEPT_SHARE = 0.2
 class EcalpConfig(PromptConfig):
     """The release's values, the same for every dataset."""
 
-    batch_size: int = Field(16, ge=1, description="samples in a batch; changes no prediction")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
     text_neighbours: int = Field(3, ge=1, description="classes that an image is joined to")
     image_neighbours: int = Field(8, ge=1, description="images that an image is joined to")
     gamma: int = Field(10, ge=1, description="power of the similarities")

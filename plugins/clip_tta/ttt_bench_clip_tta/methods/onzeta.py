@@ -30,7 +30,9 @@ from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
 class OnZetaConfig(PromptConfig):
     """The paper's values for ImageNet (section 4.1)."""
 
-    batch_size: int = Field(16, ge=1, description="samples in a batch; changes no prediction")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
     length: int = Field(
         50_000, ge=1, description="samples of a stream after which the vision label weighs most"
     )

@@ -30,7 +30,7 @@ LEAST_VARIANCE = 1e-12
 class StatAConfig(PromptConfig):
     """The release's values."""
 
-    batch_size: int = Field(64, ge=1, description="samples in a batch")
+    batch_size: int = Field(default=64, ge=1, description="samples in a batch")
     anchor: float = Field(
         1.0, gt=0, description="samples of a class at which its statistics weigh half, alpha"
     )

@@ -25,7 +25,9 @@ from ttt_bench_clip_tta.walk import Seen, one_by_one
 class TDAConfig(ConfidentViewConfig):
     """The paper's values for ImageNet (section 4.1); entropies are in units of log2 C, as there."""
 
-    batch_size: int = Field(16, ge=1, description="samples in a batch; changes no prediction")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
     alpha: float = Field(2.0, ge=0, description="weight of the positive cache")
     beta: float = Field(5.0, gt=0, description="sharpness of the positive cache")
     capacity: int = Field(3, ge=1, description="items of each class in the positive cache")

@@ -131,6 +131,7 @@ def run_ctpt(prompt: PromptCase, tensors: Tensors) -> dict[str, Tensor]:
         if variant == "two_step":
             loss = one_after_the_other(float(weight))
         tuned = prompt.tuned(loss, steps, lr)
+        assert tuned.context is not None
         with torch.no_grad():
             contexts = prompt.context[None], tuned.context
             spread = [c_tpt.dispersion(prompt.texts(context))[0] for context in contexts]
