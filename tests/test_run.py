@@ -42,7 +42,7 @@ def test_json_contract(run_json, records_of):
     zero_shot, apm = runs
     assert zero_shot["fingerprint"] == apm["fingerprint"]
     assert zero_shot["cost"]["parameters_updated"] == 0
-    assert apm["cost"]["parameters_updated"] > 100_000
+    assert apm["cost"]["parameters_updated"] > 50_000
     assert apm["cost"]["gflops_per_sample"] > zero_shot["cost"]["gflops_per_sample"]
     assert records_of(zero_shot).step_predictions is None
     steps = records_of(apm).step_predictions
