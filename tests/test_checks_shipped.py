@@ -14,8 +14,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "ttt-mae": {"steps": 2, "copies": 4},
     **{
         name: {"views": 8, "selection": 0.25}
-        for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "rlcf", "tps")
+        for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "tps")
     },
+    # The image tower uses every capability that the method declares.
+    "rlcf": {"views": 8, "selection": 0.25, "tower": "image"},
 }
 # Likewise, with every part of the method at work on a few samples.
 SMALL: dict[str, dict[str, Any]] = {
