@@ -1,4 +1,4 @@
-"""ViewAdapter: a method that works on the features of a sample's views and the class texts."""
+"""TextAdapter and ViewAdapter: methods on the class texts and the features of images or views."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ttt_bench import (
     Adapter,
+    AdapterConfig,
     AugMixViews,
     CropViews,
     DualEncoder,
@@ -24,6 +25,14 @@ from ttt_bench import (
 )
 from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
 from ttt_bench_clip_tta.views import number_kept
+
+
+class OneByOneConfig(AdapterConfig):
+    """The field of a method whose samples follow one another, whatever their batches."""
+
+    batch_size: int = Field(
+        default=16, ge=1, description="samples in a batch; changes no prediction"
+    )
 
 
 class ViewConfig(PromptConfig):
@@ -51,11 +60,12 @@ class ConfidentViewConfig(ViewConfig):
         return self
 
 
+PromptConfigT = TypeVar("PromptConfigT", bound=PromptConfig)
 ViewConfigT = TypeVar("ViewConfigT", bound=ViewConfig)
 
 
-class ViewAdapter(Adapter[ViewConfigT]):
-    """A method that scores the protocol's views of a sample by the class texts.
+class TextAdapter(Adapter[PromptConfigT]):
+    """A method that scores features by the class texts.
 
     Attributes:
         text: the unit text feature of each class.
@@ -63,6 +73,31 @@ class ViewAdapter(Adapter[ViewConfigT]):
     """
 
     uses_backbone_classifier = False
+
+    @override
+    @torch.no_grad()
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.text = class_texts(task, self.config)
+        self.scale = task.require(DualEncoder).logit_scale.detach().float()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a stream. A method without state has nothing to begin."""
+
+    def encode_images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch dim"]:
+        """Return unit features of the images of samples."""
+        return F.normalize(self.task.encode_image(samples), dim=1)
+
+    def logits(
+        self, features: Float[Tensor, "batch views dim"]
+    ) -> Float[Tensor, "batch views classes"]:
+        """Return the scaled cosines of unit features to the class texts."""
+        return self.scale * batch_invariant_matmul(features, self.text.T)
+
+
+class ViewAdapter(TextAdapter[ViewConfigT]):
+    """A method that scores the protocol's views of a sample by the class texts."""
 
     def view_set(self, task: Task) -> ViewSet:
         """Return the recipe of the views; the one of every method with the same two fields."""
@@ -75,13 +110,6 @@ class ViewAdapter(Adapter[ViewConfigT]):
             return Inputs()
         return Inputs(image_features=False, view_features=(self.view_set(task),))
 
-    @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.text = class_texts(task, self.config)
-        self.scale = task.require(DualEncoder).logit_scale.detach().float()
-
     def encode(
         self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]
     ) -> Float[Tensor, "batch views dim"]:
@@ -91,9 +119,3 @@ class ViewAdapter(Adapter[ViewConfigT]):
         else:
             features = self.task.encode_views(samples, rngs, self.view_set(self.task))
         return F.normalize(features, dim=2)
-
-    def logits(
-        self, features: Float[Tensor, "batch views dim"]
-    ) -> Float[Tensor, "batch views classes"]:
-        """Return the scaled cosines of unit features to the class texts."""
-        return self.scale * batch_invariant_matmul(features, self.text.T)

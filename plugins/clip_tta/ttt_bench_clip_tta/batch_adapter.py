@@ -46,8 +46,6 @@ class TowerAdapter(Adapter[TowerConfigT]):
 
     uses_backbone_classifier = False
 
-    texts: Float[Tensor, "classes dim"]
-
     @override
     def inputs(self, task: Task) -> Inputs:
         return Inputs(image_features=False, pixels=(None,))
@@ -60,6 +58,13 @@ class TowerAdapter(Adapter[TowerConfigT]):
         self.norms = LayerNorms(self.model)
         self.source = self.norms.values()
         self.scale = task.require(DualEncoder).logit_scale.detach().float()
+        with task.forward_pass():
+            self.texts = self.class_texts()
+
+    def class_texts(self) -> Float[Tensor, "classes dim"]:
+        """Return the unit text feature of each class by the protocol's prompt."""
+        classes = self.task.classes
+        return self.task.require(DualEncoder).class_features(classes.names, [classes.prompt])
 
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ttt_bench import Backbone, Dataset, DualEncoder, Sample, Task
 from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
 
-STEPS, WIDEST = 200, 100.0
+WIDEST = 100.0
 IMAGES_AT_ONCE = 64
 
 
@@ -55,7 +56,7 @@ def choose(dataset: Dataset, backbone: Backbone) -> Choice:
 
 
 def fitted(logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]) -> Choice:
-    """Return the temperature of the lowest negative log-likelihood, by ternary search.
+    """Return the temperature of the lowest negative log-likelihood.
 
     The loss is convex in the inverse of the temperature.
     """
@@ -64,12 +65,6 @@ def fitted(logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images
     def loss(inverse: float) -> float:
         return float(F.cross_entropy(inverse * wide, labels))
 
-    low, high = 1 / WIDEST, WIDEST
-    for _ in range(STEPS):
-        third = (high - low) / 3
-        if loss(low + third) < loss(high - third):
-            high -= third
-        else:
-            low += third
-    inverse = (low + high) / 2
+    found = minimize_scalar(loss, bounds=(1 / WIDEST, WIDEST), options={"xatol": 1e-9})
+    inverse = float(found.x)
     return Choice(1 / inverse, loss(1.0), loss(inverse), len(labels))

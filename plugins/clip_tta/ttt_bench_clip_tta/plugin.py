@@ -13,7 +13,7 @@ DUAL_ENCODER = frozenset({"DualEncoder"})
 TOWERS = frozenset({"DualEncoder", "TrainableClassifier"})
 
 # `ttt-bench clip-tta choose-temperature -d cifar10-c-mini:validation`
-TINY_CLIP_TEMPERATURE = 2.245
+TINY_CLIP_TEMPERATURE = 1.65
 
 # Differences relative to an output's largest value.
 # DPE's steps are nearly signs of gradients, some of them near 0.

@@ -102,6 +102,11 @@ def mean_log_probabilities(
     return mean.clamp(min=torch.finfo(mean.dtype).min)
 
 
+def finite_log(probabilities: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Return logarithms of probabilities, finite for 0 too."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+
+
 def count_votes(labels: Int[Tensor, "batch views"], classes: int) -> Float[Tensor, "batch classes"]:
     """Return how many views of each sample are for a class.
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import DualEncoder, Task, WorkingCopy
+from ttt_bench import DualEncoder, WorkingCopy
 from ttt_bench_clip_tta.alignment import alignment_loss
 from ttt_bench_clip_tta.batch_adapter import TowerAdapter, TowerConfig
 from ttt_bench_clip_tta.layer_norms import LayerNorms
@@ -87,14 +87,6 @@ class CLIPArTT(TowerAdapter[CLIPArTTConfig]):
     """`clipartt`: prompts of several classes in place of pseudo-labels."""
 
     Config = CLIPArTTConfig
-
-    @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        backbone, classes = task.require(DualEncoder), task.classes
-        with task.forward_pass():
-            self.texts = backbone.class_features(classes.names, [classes.prompt])
 
     @override
     def learn(self, pixels: Float[Tensor, "batch 3 side side"]) -> None:

@@ -16,18 +16,15 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Prediction, Sample, SampleRNG, Task
-from ttt_bench_clip_tta.adapter import ConfidentViewConfig, ViewAdapter
+from ttt_bench import Prediction, Sample, SampleRNG
+from ttt_bench_clip_tta.adapter import ConfidentViewConfig, OneByOneConfig, ViewAdapter
 from ttt_bench_clip_tta.cache import ClassCache, affinity
-from ttt_bench_clip_tta.views import view_statistics
+from ttt_bench_clip_tta.views import finite_log, view_statistics
 
 
-class DMNConfig(ConfidentViewConfig):
+class DMNConfig(ConfidentViewConfig, OneByOneConfig):
     """The release's values; it has 32 views, and chooses `weight` by the test labels."""
 
-    batch_size: int = Field(
-        default=16, ge=1, description="samples in a batch; changes no prediction"
-    )
     capacity: int = Field(50, ge=1, description="features of each class in the memory")
     beta: float = Field(5.5, gt=0, description="sharpness of the memory")
     weight: float = Field(
@@ -45,11 +42,6 @@ class DMN(ViewAdapter[DMNConfig]):
     Config = DMNConfig
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.begin()
-
     def begin(self) -> None:
         """Begin a stream with an empty memory."""
         classes, size = self.text.shape
@@ -75,7 +67,7 @@ class DMN(ViewAdapter[DMNConfig]):
     ) -> Float[Tensor, " classes"]:
         """Return the logarithm of the weighted sum of both distributions."""
         mixed = text_logits.softmax(dim=0) + self.config.weight * memory_logits.softmax(dim=0)
-        return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
+        return finite_log(mixed)
 
     def read_batch(
         self,

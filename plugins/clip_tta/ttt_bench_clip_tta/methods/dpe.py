@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ttt_bench import Prediction, Sample, SampleRNG, Task, entropy
-from ttt_bench_clip_tta.adapter import ConfidentViewConfig, ViewAdapter
+from ttt_bench import Prediction, Sample, SampleRNG, entropy
+from ttt_bench_clip_tta.adapter import ConfidentViewConfig, OneByOneConfig, ViewAdapter
 from ttt_bench_clip_tta.cache import ClassCache, affinity
 from ttt_bench_clip_tta.views import view_statistics
 from ttt_bench_clip_tta.walk import Seen, one_by_one
@@ -29,12 +29,9 @@ EPSILON = 1e-3
 INFO_NCE_TEMPERATURE = 0.01
 
 
-class DPEConfig(ConfidentViewConfig):
+class DPEConfig(ConfidentViewConfig, OneByOneConfig):
     """The release's values for ImageNet."""
 
-    batch_size: int = Field(
-        default=16, ge=1, description="samples in a batch; changes no prediction"
-    )
     alpha: float = Field(6.0, ge=0, description="weight of the image prototypes")
     beta: float = Field(5.0, gt=0, description="sharpness of the image prototypes")
     lr: float = Field(6e-4, gt=0, description="learning rate of both residuals")
@@ -79,11 +76,6 @@ class DPE(ViewAdapter[DPEConfig]):
     Config = DPEConfig
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.begin()
-
     def begin(self) -> None:
         """Begin a stream with the class texts and an empty cache."""
         classes, size = self.text.shape

@@ -17,8 +17,10 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, DualEncoder, Prediction, Sample, SampleRNG, Task
-from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
+from ttt_bench import Prediction, Sample, SampleRNG
+from ttt_bench_clip_tta.adapter import OneByOneConfig, TextAdapter
+from ttt_bench_clip_tta.prompts import PromptConfig
+from ttt_bench_clip_tta.views import finite_log
 
 # Added to the roots of degrees.
 EPSILON = 1e-6
@@ -26,12 +28,9 @@ EPSILON = 1e-6
 KEPT_SHARE = 0.2
 
 
-class EcalpConfig(PromptConfig):
+class EcalpConfig(PromptConfig, OneByOneConfig):
     """The release's values, the same for every dataset."""
 
-    batch_size: int = Field(
-        default=16, ge=1, description="samples in a batch; changes no prediction"
-    )
     text_neighbours: int = Field(3, ge=1, description="classes that an image is joined to")
     image_neighbours: int = Field(8, ge=1, description="images that an image is joined to")
     gamma: int = Field(10, ge=1, description="power of the similarities")
@@ -132,7 +131,7 @@ def spread(
     return labels
 
 
-class Ecalp(Adapter[EcalpConfig]):
+class Ecalp(TextAdapter[EcalpConfig]):
     """`ecalp`: the labels of a sample's own node in the graph of all samples so far.
 
     Attributes:
@@ -146,16 +145,8 @@ class Ecalp(Adapter[EcalpConfig]):
     """
 
     Config = EcalpConfig
-    uses_backbone_classifier = False
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.text = class_texts(task, self.config)
-        self.scale = task.require(DualEncoder).logit_scale.detach().float()
-        self.begin()
-
     def begin(self) -> None:
         """Begin a stream without images."""
         classes, config = len(self.text), self.config
@@ -173,11 +164,11 @@ class Ecalp(Adapter[EcalpConfig]):
     @override
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
-        features = F.normalize(self.task.encode_image(samples), dim=1)
+        features = self.encode_images(samples)
         predictions = []
         for feature in features:
             labels = self.predict(feature)[-1]
-            scores = labels.clamp(min=torch.finfo(labels.dtype).tiny).log()
+            scores = finite_log(labels)
             plain = self.scale * (self.text @ feature)
             predictions.append(Prediction(scores, unadapted_logits=plain))
         return predictions

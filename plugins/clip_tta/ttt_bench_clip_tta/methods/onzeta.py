@@ -16,23 +16,18 @@ from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench import (
-    Adapter,
-    DualEncoder,
     Prediction,
     Sample,
     SampleRNG,
-    Task,
-    batch_invariant_matmul,
 )
-from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
+from ttt_bench_clip_tta.adapter import OneByOneConfig, TextAdapter
+from ttt_bench_clip_tta.prompts import PromptConfig
+from ttt_bench_clip_tta.views import finite_log
 
 
-class OnZetaConfig(PromptConfig):
+class OnZetaConfig(PromptConfig, OneByOneConfig):
     """The paper's values for ImageNet (section 4.1)."""
 
-    batch_size: int = Field(
-        default=16, ge=1, description="samples in a batch; changes no prediction"
-    )
     length: int = Field(
         50_000, ge=1, description="samples of a stream after which the vision label weighs most"
     )
@@ -47,7 +42,7 @@ class OnZetaConfig(PromptConfig):
     )
 
 
-class OnZeta(Adapter[OnZetaConfig]):
+class OnZeta(TextAdapter[OnZetaConfig]):
     """`onzeta`: a text label that balances the classes, and a vision label that follows it.
 
     Attributes:
@@ -59,16 +54,8 @@ class OnZeta(Adapter[OnZetaConfig]):
     """
 
     Config = OnZetaConfig
-    uses_backbone_classifier = False
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.text = class_texts(task, self.config)
-        self.scale = task.require(DualEncoder).logit_scale.detach().float()
-        self.begin()
-
     def begin(self) -> None:
         """Begin a stream with the texts as proxies."""
         self.proxies = self.text.clone()
@@ -78,13 +65,12 @@ class OnZeta(Adapter[OnZetaConfig]):
     @override
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
-        features = F.normalize(self.task.encode_image(samples), dim=1)
-        # (B, 1, D) @ (D, C) -> (B, C)
-        scores = self.scale * batch_invariant_matmul(features[:, None], self.text.T)[:, 0]
+        features = self.encode_images(samples)
+        scores = self.logits(features[:, None])[:, 0]  # (B, 1, D) -> (B, 1, C) -> (B, C)
         predictions = []
         for feature, logits in zip(features, scores, strict=True):
             label, _ = self.predict(feature, logits)
-            log_label = label.clamp(min=torch.finfo(label.dtype).tiny).log()
+            log_label = finite_log(label)
             predictions.append(Prediction(log_label, unadapted_logits=logits))
         return predictions
 

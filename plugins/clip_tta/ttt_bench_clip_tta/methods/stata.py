@@ -18,8 +18,10 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, DualEncoder, Prediction, Sample, SampleRNG, Task
-from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
+from ttt_bench import Prediction, Sample, SampleRNG
+from ttt_bench_clip_tta.adapter import TextAdapter
+from ttt_bench_clip_tta.prompts import PromptConfig
+from ttt_bench_clip_tta.views import finite_log
 
 ROUNDS, STEPS = 10, 5
 # Divides log-likelihoods, which are sums over dimensions.
@@ -116,7 +118,7 @@ def assign(
     centres = (gaussians.mean / gaussians.variance.sqrt())[:, None]  # (C, 1, D)
     distances = (scaled - centres).square().sum(dim=2).T  # (C, B) -> (B, C)
     likelihood = -(distances + gaussians.variance.log().sum(dim=1)) / 2
-    own = prior.clamp(min=torch.finfo(prior.dtype).tiny).log() + likelihood / SOFTENING
+    own = finite_log(prior) + likelihood / SOFTENING
     both = nearest + nearest.T
     for _ in range(STEPS):
         assigned = (own + both @ assigned / (2 * neighbours)).softmax(dim=1)
@@ -163,24 +165,16 @@ def weighted_squares(
     )
 
 
-class StatA(Adapter[StatAConfig]):
+class StatA(TextAdapter[StatAConfig]):
     """`stata`: a transductive fit to each batch; scores are logarithms of its probabilities."""
 
     Config = StatAConfig
-    uses_backbone_classifier = False
-
-    @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.text = class_texts(task, self.config)
-        self.scale = task.require(DualEncoder).logit_scale.detach().float()
 
     @override
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
-        features = F.normalize(self.task.encode_image(samples), dim=1)
+        features = self.encode_images(samples)
         assigned, _ = fit(features, self.text, self.scale, self.config)
-        scores = assigned.clamp(min=torch.finfo(assigned.dtype).tiny).log()
+        scores = finite_log(assigned)
         before = self.scale * features @ self.text.T
         return [Prediction(s, None, b) for s, b in zip(scores, before, strict=True)]

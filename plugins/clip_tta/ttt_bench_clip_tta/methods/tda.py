@@ -15,19 +15,16 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Prediction, Sample, SampleRNG, Task
-from ttt_bench_clip_tta.adapter import ConfidentViewConfig, ViewAdapter
+from ttt_bench import Prediction, Sample, SampleRNG
+from ttt_bench_clip_tta.adapter import ConfidentViewConfig, OneByOneConfig, ViewAdapter
 from ttt_bench_clip_tta.cache import ClassCache
 from ttt_bench_clip_tta.views import view_statistics
 from ttt_bench_clip_tta.walk import Seen, one_by_one
 
 
-class TDAConfig(ConfidentViewConfig):
+class TDAConfig(ConfidentViewConfig, OneByOneConfig):
     """The paper's values for ImageNet (section 4.1); entropies are in units of log2 C, as there."""
 
-    batch_size: int = Field(
-        default=16, ge=1, description="samples in a batch; changes no prediction"
-    )
     alpha: float = Field(2.0, ge=0, description="weight of the positive cache")
     beta: float = Field(5.0, gt=0, description="sharpness of the positive cache")
     capacity: int = Field(3, ge=1, description="items of each class in the positive cache")
@@ -52,11 +49,6 @@ class TDA(ViewAdapter[TDAConfig]):
     Config = TDAConfig
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        self.begin()
-
     def begin(self) -> None:
         """Begin a stream with empty caches."""
         classes, size = self.text.shape

@@ -8,21 +8,18 @@ Kind: sample. Nothing is adapted; predictions are those of `clip-zero-shot`, con
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from typing_extensions import override
 
 from ttt_bench import (
-    Adapter,
-    DualEncoder,
     Prediction,
     Sample,
     SampleRNG,
     Task,
     UserError,
-    batch_invariant_matmul,
 )
-from ttt_bench_clip_tta.prompts import PromptConfig, class_texts
+from ttt_bench_clip_tta.adapter import TextAdapter
+from ttt_bench_clip_tta.prompts import PromptConfig
 
 
 class TemperatureConfig(PromptConfig):
@@ -36,27 +33,25 @@ class TemperatureConfig(PromptConfig):
     )
 
 
-class Temperature(Adapter[TemperatureConfig]):
+class Temperature(TextAdapter[TemperatureConfig]):
     """`temperature`: zero-shot logits divided by a number."""
 
     Config = TemperatureConfig
-    uses_backbone_classifier = False
 
     @override
     @torch.no_grad()
     def setup(self, task: Task) -> None:
-        super().setup(task)
         if self.config.temperature is None:
             raise UserError(
                 "this method needs a temperature: give one with --set temperature=T, or choose one "
                 "with `ttt-bench clip-tta choose-temperature`"
             )
-        self.text = class_texts(task, self.config)
-        self.scale = task.require(DualEncoder).logit_scale.detach() / self.config.temperature
+        super().setup(task)
+        self.scale = self.scale / self.config.temperature
 
     @override
     @torch.no_grad()
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
-        features = F.normalize(self.task.encode_image(samples), dim=1)[:, None]  # (samples, 1, dim)
-        scores = self.scale * batch_invariant_matmul(features, self.text.T)[:, 0]
+        features = self.encode_images(samples)[:, None]  # (samples, 1, dim)
+        scores = self.logits(features)[:, 0]
         return [Prediction(logits) for logits in scores]

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import DualEncoder, Task, WorkingCopy, entropy
+from ttt_bench import WorkingCopy, entropy
 from ttt_bench_clip_tta.batch_adapter import TowerAdapter, TowerConfig
 from ttt_bench_clip_tta.layer_norms import LayerNorms
 
@@ -54,14 +54,6 @@ class TentClip(TowerAdapter[TentClipConfig]):
     """`tent-clip`: entropy minimization on every batch, each from the trained weights."""
 
     Config = TentClipConfig
-
-    @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        backbone, classes = task.require(DualEncoder), task.classes
-        with task.forward_pass():
-            self.texts = backbone.class_features(classes.names, [classes.prompt])
 
     @override
     def learn(self, pixels: Float[Tensor, "batch 3 side side"]) -> None:

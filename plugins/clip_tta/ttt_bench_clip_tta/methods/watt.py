@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import DualEncoder, Task, WorkingCopy
+from ttt_bench import DualEncoder, WorkingCopy
 from ttt_bench_clip_tta.alignment import alignment_loss
 from ttt_bench_clip_tta.batch_adapter import TowerAdapter, TowerConfig
 from ttt_bench_clip_tta.layer_norms import LayerNorms, mean_of
@@ -163,14 +163,12 @@ class Watt(TowerAdapter[WattConfig]):
     Config = WattConfig
 
     @override
-    @torch.no_grad()
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        backbone, names = task.require(DualEncoder), task.classes.names
-        with task.forward_pass():
-            features = [backbone.class_features(names, [t]) for t in self.config.templates]
+    def class_texts(self) -> Float[Tensor, "classes dim"]:
+        """Return the average over templates, and keep the features under each."""
+        backbone, names = self.task.require(DualEncoder), self.task.classes.names
+        features = [backbone.class_features(names, [t]) for t in self.config.templates]
         self.by_template = torch.stack(features)  # (templates, classes, dim)
-        self.texts = average(self.by_template)
+        return average(self.by_template)
 
     @override
     def learn(self, pixels: Float[Tensor, "batch 3 side side"]) -> None:

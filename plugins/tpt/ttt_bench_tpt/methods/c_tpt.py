@@ -13,9 +13,8 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import DualEncoder, Sample, SampleRNG, Task, marginal_entropy
-from ttt_bench_tpt.methods.tpt import Loss, PromptTuning, TPTConfig
-from ttt_bench_tpt.text import embed_words
+from ttt_bench import Sample, SampleRNG, marginal_entropy
+from ttt_bench_tpt.methods.tpt import TPT, Loss, TPTConfig
 
 
 class CTPTConfig(TPTConfig):
@@ -42,16 +41,11 @@ def calibrated(weight: float) -> Loss:
     return loss
 
 
-class CTPT(PromptTuning[CTPTConfig]):
+class CTPT(TPT):
     """`c-tpt`: TPT with one more term in its loss."""
 
     Config = CTPTConfig
-
-    @override
-    def setup(self, task: Task) -> None:
-        super().setup(task)
-        backbone = task.require(DualEncoder)
-        self.start_from(embed_words(backbone.model, backbone.tokenizer, self.config.context))
+    config: CTPTConfig
 
     @override
     def loss(
