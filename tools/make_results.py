@@ -28,7 +28,7 @@ from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.report.comparison import comparison
 from ttt_bench.report.findings import findings
-from ttt_bench.report.render import markdown
+from ttt_bench.report.render import markdown, markdown_text
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "build" / "results"
@@ -107,7 +107,7 @@ def run(result: AnyResults, folder: Path) -> None:
 
 
 def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
-    """Read the runs of a set.
+    """Read the runs of a set, in the order of the command's methods.
 
     Raises:
         UserError: there are none, or they are not those of the set's command.
@@ -123,7 +123,7 @@ def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
             f"{folder / result.name}: its methods are not those of the command: {different}; "
             f"remove the folder, then `{again}`"
         )
-    return runs
+    return sorted(runs, key=lambda run: result.methods.index(run.summary["method"]))
 
 
 def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
@@ -135,7 +135,7 @@ def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
         *map(markdown, grids),
         wrapped(first),
         "\n".join(wrapped(sentence, "- ") for sentence in others),
-        *map(wrapped, compared.notes),
+        *(wrapped(markdown_text(note)) for note in compared.notes),
         wrapped(f"{time_of(runs)} The command:"),
         f"```sh\n{result.command}\n```",
     ]

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from tools.result_text import table, time_of, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, read_runs
+from ttt_bench.compare.seeds import compare_over_seeds
 
 METHODS = (
     "source", "norm", "t3a", "lame", "tent", "eta", "eata", "sar", "deyo", "rotta", "roid",
 )  # fmt: skip
 SEEDS = (0, 1, 2)
-RESAMPLES = 20_000
-TAILS = (2.5, 97.5)
 # The finished runs of one setting: for each method one run for each seed.
 Runs: TypeAlias = Mapping[str, Sequence[FinishedRun]]
 
@@ -144,7 +143,7 @@ class OnlineResults:
             table(answers(found)),
             wrapped(
                 "Differences are in points, of the mean over the seeds, with paired 95 % bootstrap "
-                "intervals over the samples. A finding is seen where the interval is above 0."
+                "intervals over samples and seeds. A finding is seen where the interval is above 0."
             ),
             wrapped(f"{time_of(every)} All runs: `python tools/make_results.py run {self.name}`."),
         ]
@@ -209,15 +208,16 @@ def answers(found: Mapping[str, Runs]) -> list[list[str]]:
     rows = [["finding", "setting", "compared", "difference", "95 % interval", "seen"]]
     for claim in (claim for claim in CLAIMS if claim.setting in found):
         runs = found[claim.setting]
-        lead = mean_correct(runs[claim.better]) - mean_correct(runs[claim.worse])
-        low, high = bootstrap_interval(lead)
+        better, worse = correct(runs[claim.better]), correct(runs[claim.worse])
+        compared = compare_over_seeds(better, worse, same_seeds=True)
+        low, high = compared["ci95"]
         seen = "yes" if low > 0 else "no, the opposite" if high < 0 else "no, within noise"
         rows.append(
             [
                 claim.text,
                 claim.setting,
                 f"{claim.better} less {claim.worse}",
-                signed(100 * lead.mean()),
+                signed(compared["difference"]),
                 f"{signed(low)} to {signed(high)}",
                 seen,
             ]
@@ -230,20 +230,6 @@ def signed(points: float) -> str:
     return f"{round(points, 1) + 0.0:+.1f}"
 
 
-def mean_correct(runs: Sequence[FinishedRun]) -> Float[np.ndarray, " samples"]:
-    """Return in which share of the seeds each sample is right, in the order of the ids."""
-    return np.mean([run.records.correct[np.argsort(run.records.sample_id)] for run in runs], axis=0)
-
-
-def bootstrap_interval(values: Float[np.ndarray, " samples"]) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a mean, in points.
-
-    A resample says how often each distinct value is drawn; there are few.
-
-    Args:
-        values: differences of two methods, sample by sample.
-    """
-    distinct, counts = np.unique(values.round(6), return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(values), counts / len(values), RESAMPLES)
-    low, high = np.percentile(100 * drawn @ distinct / len(values), TAILS)
-    return float(low), float(high)
+def correct(runs: Sequence[FinishedRun]) -> Bool[np.ndarray, "seeds samples"]:
+    """Return which predictions are right, for each seed, in the order of the samples' ids."""
+    return np.stack([run.records.correct[np.argsort(run.records.sample_id)] for run in runs])

@@ -209,9 +209,11 @@ class MetricSpec(Spec):
         shown_in: the table of `compare` that has its column: `overview`, one for each dataset, or
             `others`, a table of further metrics. `elsewhere` is for metrics that have a table or
             figure of their own.
+        lower_is_better: whether a smaller value is the better one, for `compare --sort`.
     """
 
     per_sample: bool = False
+    lower_is_better: bool = False
     heading: str = ""
     shown_in: ShownIn = "others"
 

@@ -8,10 +8,10 @@ from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.compare.labels import shown
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.compare.rows import Row
+from ttt_bench.registry import registry
 
 # The sort that needs no number.
 BY_NAME = "name"
-LOWER_IS_BETTER = ("error_rate", "ece", "nll", "brier", "mce", "oracle_gap")
 
 
 def where(runs: Sequence[FinishedRun], wanted: Mapping[str, Any]) -> list[FinishedRun]:
@@ -139,7 +139,10 @@ def sorted_rows(rows: Sequence[Row], by: str) -> list[Row]:
     if by == BY_NAME:
         return sorted(rows, key=lambda row: row.label)
     require_number(rows, by, "--sort")
-    rising = by in LOWER_IS_BETTER or any(by in row.summary["cost"] for row in rows)
+    # The plugin that brings the metric may be missing on this machine.
+    metric = registry().metrics.get(by)
+    is_cost = any(by in row.summary["cost"] for row in rows)
+    rising = is_cost or (metric is not None and metric.spec.lower_is_better)
 
     def place(row: Row) -> tuple[bool, float]:
         value = number_of(row.summary, by)

@@ -32,6 +32,7 @@ ONLINE = {
 }
 OVERVIEW = {"top1": "top-1 %", "top5": "top-5 %", "oracle_top1": "oracle top-1 %"}
 PER_SAMPLE = ("top5", "nll", "brier")
+LOWER_IS_BETTER = ("error_rate", "ece", "nll", "brier", "mce", "oracle_gap")
 # The tables by corruption or domain show the first four, a figure the last one.
 ELSEWHERE = ("groups", "corruptions", "mean_corruption", "mce", "step_top1")
 
@@ -51,6 +52,7 @@ def ttt_bench_metrics() -> list[MetricSpec]:
             summary=summary,
             code=f"ttt_bench.metrics.{module}:{name}",
             per_sample=name in PER_SAMPLE,
+            lower_is_better=name in LOWER_IS_BETTER,
             heading=OVERVIEW.get(name, ""),
             shown_in=_shown_in(name),
         )

@@ -63,7 +63,7 @@ def rendered(
     else:
         parts = [(markdown if style == "markdown" else html_table)(grid) for grid in plain_grids]
     after: dict[str, Callable[[str], str]] = {
-        "markdown": _inline,
+        "markdown": markdown_text,
         "latex": lambda note: f"% {note}",
         "html": lambda note: f"<p>{html.escape(note)}</p>",
     }
@@ -133,13 +133,13 @@ def _marked(grid: Grid, safe: Callable[[str], str], bold: Callable[[str], str]) 
 def markdown(grid: Grid) -> str:
     """Return a table of pipes under a bold title."""
     rule = ["---", *("---:" for _ in grid.header[1:])]
-    header = [_inline(name) for name in grid.header]
-    lines = _marked(grid, _inline, lambda cell: f"**{cell}**")
+    header = [markdown_text(name) for name in grid.header]
+    lines = _marked(grid, markdown_text, lambda cell: f"**{cell}**")
     body = "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
-    return f"**{_inline(grid.title)}**\n\n{body}"
+    return f"**{markdown_text(grid.title)}**\n\n{body}"
 
 
-def _inline(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape text for Markdown, so that it ends no cell, opens no HTML, and makes no link."""
     text = re.sub(r"([\\`|*]|(?<=\])[(\[:])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;")
