@@ -88,7 +88,7 @@ def run(worker: MethodWorker, folder: Path) -> None:
 def save(folder: RunFolder, number: int, records: Records) -> None:
     """Write a chunk as a run does, its manifest aside."""
     checksum = chunk_checksum(records, "k", number)
-    metadata = {"run": "k", "chunk": str(number), "sha256": checksum, "seal": UNSEALED}
+    metadata = {"run": "k", "chunk": str(number), "sha256": checksum, "file": UNSEALED}
     with atomic_write(folder.chunk_path(number)) as temporary:
         temporary.write_bytes(sealed_file(to_parquet(to_table(records, metadata))))
 

@@ -158,7 +158,7 @@ def test_a_chunk_whose_values_were_edited(ttt, finished):
     table = pq.read_table(finished.chunk_path(0))
     label = table.column_names.index("prediction")
     right = table.set_column(label, table.schema.field(label), table["label"])
-    unsealed = right.replace_schema_metadata({**right.schema.metadata, b"seal": UNSEALED})
+    unsealed = right.replace_schema_metadata({**right.schema.metadata, b"file": UNSEALED})
     finished.chunk_path(0).write_bytes(sealed_file(to_parquet(unsealed)))
     one_line(ttt("compare", "r"), "000000.parquet", "checksum")
     assert_mends(ttt, finished, "000000.parquet")

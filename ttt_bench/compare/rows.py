@@ -111,7 +111,7 @@ def _summary(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     spread = {
         name: stdev(one[name] for one in summaries)
         for name, value in merged.items()
-        if _is_number(value) and name != "n"
+        if is_number(value) and name != "n"
     }
     correct = np.stack([run.records.correct for run in runs])
     fixed = {name: first[name] for name in ("n", "batch_size", "revisited") if name in first}
@@ -119,7 +119,8 @@ def _summary(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     return {**merged, **fixed, **about}
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Say whether a value of a summary is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -129,7 +130,7 @@ def _mean(values: Sequence[Any]) -> Any:
     A number that a run lacks makes the mean None.
     """
     first = values[0]
-    if all(_is_number(value) for value in values):
+    if all(is_number(value) for value in values):
         return fmean(values)
     if all(isinstance(value, Mapping) for value in values):
         names = [name for name in first if all(name in value for value in values)]
@@ -140,4 +141,4 @@ def _mean(values: Sequence[Any]) -> Any:
             return list(dict.fromkeys(one for value in values for one in value))
         same = len({len(value) for value in values}) == 1
         return [_mean(some) for some in zip(*values, strict=True)] if same else []
-    return None if any(value is None or _is_number(value) for value in values) else first
+    return None if any(value is None or is_number(value) for value in values) else first

@@ -7,7 +7,7 @@ from typing import Any
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.compare.labels import shown
 from ttt_bench.compare.read import FinishedRun
-from ttt_bench.compare.rows import Row
+from ttt_bench.compare.rows import Row, is_number
 from ttt_bench.registry import registry
 
 # The sort that needs no number.
@@ -154,8 +154,7 @@ def sorted_rows(rows: Sequence[Row], by: str) -> list[Row]:
 def number_of(summary: Mapping[str, Any], name: str) -> float | None:
     """Return a metric or a cost of a row, None where it is no number."""
     value = summary.get(name, summary["cost"].get(name))
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else None
+    return float(value) if is_number(value) else None
 
 
 def require_number(rows: Sequence[Row], name: str, option: str) -> None:

@@ -1,12 +1,11 @@
 """Figures of rows against one another: differences to the baseline, seeds, sweeps."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from ttt_bench.compare.labels import method_fields
-from ttt_bench.compare.rows import Row
+from ttt_bench.compare.rows import Row, is_number
 from ttt_bench.compare.statistics import LEVEL
 from ttt_bench.report.palette import (
     colours,
@@ -116,7 +115,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, list[tuple[flo
         some = [row for row in rows if row.first.name == base]
         configs = [row.first.card.method["config"] for row in some]
         for field in configs[0]:
-            if not all(_is_number(config.get(field)) for config in configs):
+            if not all(is_number(config.get(field)) for config in configs):
                 continue
             series: dict[str, list[tuple[float, Row]]] = {}
             for row, config in zip(some, configs, strict=True):
@@ -135,7 +134,3 @@ def _value(point: tuple[float, Row]) -> float:
 def _name(row: Row, field: str) -> str:
     """Return a row's label without a field."""
     return " ".join(word for word in row.label.split() if not word.startswith(f"{field}="))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

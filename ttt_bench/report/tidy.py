@@ -9,6 +9,7 @@ from typing import Any
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.text import plain
+from ttt_bench.compare.rows import is_number
 from ttt_bench.compare.statistics import wilson
 from ttt_bench.report.comparison import Comparison
 
@@ -55,7 +56,7 @@ def _runs(compared: Comparison) -> list[dict[str, Any]]:
                 numbers = {
                     name: value
                     for name, value in {**summary, **summary["cost"]}.items()
-                    if _is_number(value) and name not in (*FACTS, "n", "seed")
+                    if is_number(value) and name not in (*FACTS, "n", "seed")
                 }
                 lines.append(
                     {
@@ -113,12 +114,8 @@ def _groups(compared: Comparison) -> list[dict[str, Any]]:
         for metric, values in run.summary.items()
         if isinstance(values, Mapping) and metric not in ("cost", "known_failures")
         for group, value in values.items()
-        if _is_number(value)
+        if is_number(value)
     ]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:
@@ -127,7 +124,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if _is_number(value):
+    if is_number(value):
         return repr(value)
     nested = isinstance(value, list | dict)
     text = plain(json.dumps(value, ensure_ascii=False) if nested else str(value))

@@ -166,7 +166,7 @@ class RunFolder:
             "run": key,
             "chunk": str(number),
             "sha256": chunk_checksum(records, key, number),
-            "seal": UNSEALED,
+            "file": UNSEALED,
         }
         with _writing(self.chunk_path(number)) as temporary:
             temporary.write_bytes(sealed_file(to_parquet(to_table(records, metadata))))
