@@ -4,7 +4,6 @@ import gc
 import importlib
 import io
 import json
-import re
 import sys
 import threading
 import types
@@ -266,7 +265,8 @@ def test_an_export_in_parts_is_read_as_the_run(ttt, tmp_path: Path, monkeypatch,
     ]
     lost = set() if logits else {"top5", "nll", "brier"}
     folder, export = ({k: v for k, v in row.items() if k not in lost} for row in rows)
-    assert {**folder, "path": ""} == {**export, "path": ""}
+    places = {"path": "", "paths": []}
+    assert {**folder, **places} == {**export, **places}
     (run,) = read_runs([Path("run.zip")])
     read = run.files.parts(run.card)
     # Chunks of 7 are joined until there are 20.
@@ -284,11 +284,10 @@ def test_chosen_rows_are_read_from_the_chunks_that_hold_them():
     assert len(reads) == 3
 
 
-def test_the_metrics_of_the_page_about_metrics_work(tmp_path: Path, monkeypatch):
-    text = (Path(__file__).parents[1] / "docs" / "writing-a-metric.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    (tmp_path / "my_metrics.py").write_text(code, "utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_the_metrics_of_the_page_about_metrics_work(monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "writing-a-metric.md"
+    assert '--8<-- "tests/third_party/my_metrics.py"' in page.read_text("utf-8")
+    monkeypatch.syspath_prepend(Path(__file__).parent / "third_party")
     specs = importlib.import_module("my_metrics").ttt_bench_metrics()
     whole = replace(records(60), group=["fog", "snow", None] * 20)
     with registered(metrics=specs):
