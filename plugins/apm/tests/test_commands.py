@@ -167,7 +167,7 @@ def test_video_islands_on_the_embedded_model(apm):
     assert lines == ["apm-figures/embedded-1-tiny-clip-tokens.png"]
     opened(lines[0])
     _, err = apm("video-islands", "--block", 9, code=2)
-    assert "blocks 1 to 4" in err
+    assert "blocks 1 to 2" in err
     assert "goes with" in apm("video-islands", "--untrained", code=2)[1]
     assert "exclude" in apm("video-islands", "--untrained", "--weights", "w", code=2)[1]
     assert "video:mvit_v2_s" in apm("video-islands", "-b", "video:mvit", code=2)[1]
