@@ -35,7 +35,7 @@ def test_16_bits_agree_with_float32(run_json, records_of):
 def test_the_table_shows_it(ttt, run_json):
     for name in ("fp32", "bf16"):
         run_json(*RUN, "-m", "clip-zero-shot", "--limit", 16, "--precision", name, "-o", name)
-    code, out, err = ttt("compare", "fp32", "bf16")
+    code, out, err = ttt("compare", "fp32", "bf16", "--tables", "all")
     assert code == 0, err
     assert "tiny-clip bf16" in out
     assert "precision" in out

@@ -82,7 +82,7 @@ def run(ttt, photographs: Path, output: str, *more: object, code: int = 0) -> st
 
 
 def test_train_writes_a_model_that_the_commands_use(ttt, photographs: Path):
-    err = run(ttt, photographs, "m", "--lr", 1e-3)
+    err = run(ttt, photographs, "m", "--lr", 1e-2)
     assert "the mean field's" in err
     lines = log("m")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
