@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -186,6 +187,15 @@ def test_dry_run_says_what_a_run_takes_and_writes_nothing(ttt, tmp_path: Path):
     code, out, _ = ttt(*RUN[:-4], *methods, "--dry-run")
     assert code == 0
     assert "3,200 of 3,200" in out
+
+
+def test_a_worker_that_is_killed_while_it_answers_is_gone():
+    ours, theirs = multiprocessing.Pipe()
+    # The length of a message, and the first of its bytes.
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"part")
+    theirs.close()
+    with pytest.raises(EOFError):
+        processes._answer(ours)
 
 
 class Entries(Sequence[Entry]):

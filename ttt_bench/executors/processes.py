@@ -122,7 +122,7 @@ def _serve(connection: Connection, spec: WorkerSpec) -> None:
         try:
             chunk = connection.recv()
         # The main process was killed; nobody needs the rest.
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return
         answer: ChunkResult | UserError | None = None
         try:
@@ -154,7 +154,8 @@ def _answer(connection: Connection) -> Any:
     """
     try:
         answer = connection.recv()
-    except ConnectionError as error:
+    # A process that is killed while it sends leaves a part of a message.
+    except OSError as error:
         raise EOFError from error
     if isinstance(answer, UserError):
         raise answer

@@ -209,7 +209,7 @@ class LoaderPool:
             try:
                 while loader.jobs and loader.connection.poll():
                     self._take_in(loader, loader.connection.recv())
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):
                 self._replace(loader)
 
     def _take_in(self, loader: Loader, answer: tuple[Made, dict[str, Any], str]) -> None:
