@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.run_folders import ABOUT, METHOD, PROTOCOL, write_run
 from tools import online_results
 from tools.make_results import write
-from tools.online_results import Claim, OnlineResults, Setting, bootstrap_interval
+from tools.online_results import Claim, OnlineResults, Setting
 from ttt_bench.api.errors import UserError
-from ttt_bench.compare.statistics import bootstrap_intervals
 
 METHODS = ("source", "norm")
 SETTINGS = (
@@ -82,12 +80,6 @@ def test_a_setting_without_a_whole_seed_is_left_out(home: Path):
     (home / "online" / "grouped").rename(home / "elsewhere too")
     with pytest.raises(UserError, match="no finished runs there"):
         write([OnlineResults()], home, home)
-
-
-def test_the_interval_is_that_of_compare_where_there_is_one_seed():
-    values = np.repeat([1.0, -1.0, 0.0], [40, 10, 150])
-    (expected,) = bootstrap_intervals(np.array([40]), np.array([10]), 200)
-    assert np.abs(np.array(bootstrap_interval(values)) - expected).max() <= 0.5
 
 
 def test_every_command_is_of_one_seed_and_has_a_folder_of_its_own():
