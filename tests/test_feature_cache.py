@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from tests.records_equal import records_equal
 from ttt_bench.api import on_disk
+from ttt_bench.api.cost import Counter
 from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.baselines.clip import ZeroShot
@@ -174,6 +175,21 @@ def test_a_feature_costs_what_it_cost(task, samples):
     # Four that took a minute each when they were computed still do.
     task._caches[None].write({name: Feature(found[name].values, 60.0) for name in found})
     assert booked() == pytest.approx(240, abs=0.1)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_batch_is_counted_once_and_charged_again(task, samples, encoded, number):
+    batch = samples[:number]
+    task.encode_image(batch)
+    encoded.clear()
+    with Counter() as counted:
+        task.encode_image(batch)
+    with Counter() as charged:
+        task.encode_image(batch)
+    assert sum(encoded) == number
+    assert counted.flops == charged.flops
+    assert counted.flops["frozen"]["forward"] > 0
+    assert counted.peak_bytes == charged.peak_bytes
 
 
 def test_another_image_is_another_feature(task, samples, encoded):

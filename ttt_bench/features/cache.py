@@ -22,8 +22,6 @@ from ttt_bench.api.views import ViewSet
 from ttt_bench.features.store import Store, Stored
 from ttt_bench.runs.environment import device_name
 
-# The entry that holds what computing one sample costs.
-COST = "cost of a sample"
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,15 @@ class FeatureCache:
             }
         )
 
-    def read_cost(self) -> Charge | None:
-        """Return the counted cost of computing one sample, None where it is not known."""
-        stored = self.store.read([COST]).get(COST)
+    def read_cost(self, samples: int) -> Charge | None:
+        """Return the counted cost of computing some samples at once, None where it is not known."""
+        name = _cost_name(samples)
+        stored = self.store.read([name]).get(name)
         return None if stored is None else Charge(**json.loads(stored.value))
 
-    def write_cost(self, cost: Charge) -> None:
-        """Keep the counted cost of computing one sample."""
-        self.store.write({COST: Stored(json.dumps(asdict(cost)).encode(), 0.0)})
+    def write_cost(self, samples: int, cost: Charge) -> None:
+        """Keep the counted cost of computing some samples at once."""
+        self.store.write({_cost_name(samples): Stored(json.dumps(asdict(cost)).encode(), 0.0)})
 
     def clear(self) -> None:
         """Forget the features of this key."""
@@ -86,6 +85,11 @@ class FeatureCache:
     def _tensor(self, value: bytes) -> Float[Tensor, "*views dim"]:
         flat = torch.from_numpy(np.frombuffer(value, np.float32).copy())
         return flat.unflatten(0, (-1, self.dim)) if self.views else flat  # (views, dim) or (dim)
+
+
+def _cost_name(samples: int) -> str:
+    """Return the name of the entry that holds what computing some samples at once costs."""
+    return f"cost of {samples} samples"
 
 
 def bytes_per_sample(inputs: Inputs, dim: int) -> int:

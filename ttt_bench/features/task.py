@@ -235,13 +235,15 @@ class CachingTask(Task):
         Features that are computed here are not kept: counting pads no batch, so they are rounded in
         another way.
         """
-        known, charge = cache.read(names), cache.read_cost()
-        if charge is not None and len(names) == 1 and names[0] in known:
-            counter.charge(charge)
-            return torch.stack([known[names[0]].values]).to(self.device)
+        charge = cache.read_cost(len(names))
+        if charge is not None:
+            known = cache.read(names)
+            if all(name in known for name in names):
+                counter.charge(charge)
+                return torch.stack([known[name].values for name in names]).to(self.device)
         features, counted = counter.count_apart(lambda: compute(range(len(names))))
-        if len(names) == 1 and charge is None:
-            cache.write_cost(counted)
+        if charge is None:
+            cache.write_cost(len(names), counted)
         return features
 
     @contextmanager
