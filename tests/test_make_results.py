@@ -4,12 +4,14 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.run_folders import ABOUT, METHOD, write_run
 from tools import make_results
 from tools.make_results import MARK, ROOT, SETS, ResultSet, write
 from ttt_bench.api.errors import UserError
+from ttt_bench.compare.statistics import bootstrap_intervals
 from ttt_bench.registry import registry
 
 COMMAND = "ttt-bench run --method apm --method tpt --dataset nowhere"
@@ -56,6 +58,16 @@ def test_the_marked_part_has_tables_findings_and_the_command(home: Path):
     assert "replaced" not in text
     assert text.endswith("<!-- results: other -->\nkept\n<!-- end -->\n")
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("|"))
+
+
+def test_methods_are_compared_with_their_controls_instead_of_all_pairs(home: Path):
+    result = replace(RESULT, tables=("results",), controls={"apm": "tpt", "tpt": "nothing"})
+    (text,) = write([result], home, home).values()
+    low, high = bootstrap_intervals(np.array([0]), np.array([60]), 300)[0]
+    assert f"| apm | tpt | -20.0 | {low:.1f} to {high:.1f} | < 0.0001 |" in text
+    assert "- Better than their control: none.\n" in text
+    assert "- Worse than their control: apm (than tpt).\n" in text
+    assert "is better than" not in text
 
 
 def test_only_a_changed_page_is_written(home: Path):

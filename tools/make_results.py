@@ -13,14 +13,15 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from tools.control_results import CLIP_CONTROLS, control_blocks
 from tools.online_results import OnlineResults
 from tools.result_text import time_of, wrapped
 from ttt_bench.api.errors import UserError
@@ -44,12 +45,14 @@ class ResultSet:
         command: what a reader types; the script adds `--output`.
         file: the file that shows the tables, relative to the repository.
         tables: the names of the tables, as in `compare --tables`.
+        controls: the control of each method; every pair of methods is described where it is empty.
     """
 
     name: str
     command: str
     file: str
     tables: tuple[str, ...] = ("results",)
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -78,14 +81,19 @@ ON_TINY_RESNET = (
     "source", "norm", "t3a", "lame", "tent", "eta", "eata", "sar", "cotta", "rotta", "deyo", "roid",
 )  # fmt: skip
 ON_TINY_CLIP = (
-    "clip-zero-shot", "clip-ensemble", "apm", "tpt", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
+    "clip-zero-shot", "clip-ensemble", "temperature", "view-mean", "view-vote", "confident-mean",
+    "zero", "mta", "vte", "tps", "tpt", "c-tpt", "rlcf", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
+    "apm", "stata", "clipartt", "tent-clip", "tda", "boostadapter", "dpe", "dmn", "onzeta", "ecalp",
+    "watt",
 )  # fmt: skip
+ON_TINY_MAE = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
 
 
-def command(methods: Sequence[str], limit: int) -> str:
+def command(methods: Sequence[str], limit: int, seeds: Sequence[int] = ()) -> str:
     """Return the command that runs some methods on the embedded dataset."""
     named = " ".join(f"--method {method}" for method in methods)
-    return f"ttt-bench run {named} --dataset cifar10-c-mini --limit {limit}"
+    seeded = "".join(f" --seed {seed}" for seed in seeds)
+    return f"ttt-bench run {named} --dataset cifar10-c-mini --limit {limit}{seeded}"
 
 
 GRIDS = ("results", "groups")
@@ -93,7 +101,10 @@ AnyResults: TypeAlias = ResultSet | OnlineResults
 SETS: tuple[AnyResults, ...] = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
     ResultSet("tiny-resnet", command(ON_TINY_RESNET, 1600), "docs/results.md", GRIDS),
-    ResultSet("tiny-clip", command(ON_TINY_CLIP, 480), "docs/results.md", GRIDS),
+    ResultSet(
+        "tiny-clip", command(ON_TINY_CLIP, 800, (0, 1, 2)), "docs/results.md", GRIDS, CLIP_CONTROLS
+    ),
+    ResultSet("tiny-mae", command(ON_TINY_MAE, 320, (0, 1, 2)), "docs/results.md", GRIDS),
     OnlineResults(),
 )
 
@@ -130,11 +141,14 @@ def part_of(result: ResultSet, runs: Sequence[FinishedRun]) -> str:
     """Return the text between the marks: tables, findings, notes, and the command."""
     compared = comparison(tabulate(runs)[0])
     grids = compared.chosen(result.tables)
-    first, *others = findings(compared.compared) or [""]
+    if result.controls:
+        differences = control_blocks(compared.compared, result.controls)
+    else:
+        first, *others = findings(compared.compared) or [""]
+        differences = [wrapped(first), "\n".join(wrapped(sentence, "- ") for sentence in others)]
     blocks = [
         *map(markdown, grids),
-        wrapped(first),
-        "\n".join(wrapped(sentence, "- ") for sentence in others),
+        *differences,
         *(wrapped(markdown_text(note)) for note in compared.notes),
         wrapped(f"{time_of(runs)} The command:"),
         f"```sh\n{result.command}\n```",

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool
 
-from tools.result_text import table, time_of, wrapped
+from tools.result_text import signed, table, time_of, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.compare.seeds import compare_over_seeds
@@ -223,11 +223,6 @@ def answers(found: Mapping[str, Runs]) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def signed(points: float) -> str:
-    """Return a difference in points, without a sign of minus at zero."""
-    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def correct(runs: Sequence[FinishedRun]) -> Bool[np.ndarray, "seeds samples"]:

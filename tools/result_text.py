@@ -27,6 +27,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([heading, rule, *others])
 
 
+def signed(points: float) -> str:
+    """Return a difference in points, without a sign of minus at zero."""
+    return f"{round(points, 1) + 0.0:+.1f}"
+
+
 def time_of(runs: Sequence[FinishedRun]) -> str:
     """Return how long the methods computed, and on what."""
     seconds = sum(run.records.seconds for run in runs)

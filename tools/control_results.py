@@ -1,0 +1,101 @@
+"""The part of a result page that compares each method with its control.
+
+A control does with a method's inputs the plain thing: it averages the same views, or classifies
+the image as it is. What a method gains over its control is what its own idea gains.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tools.result_text import signed, table, wrapped
+from ttt_bench.compare.statistics import LEVEL, holm
+
+PLAIN, ALL_VIEWS, CONFIDENT_VIEWS = "clip-zero-shot", "view-mean", "confident-mean"
+# The control of each method on CLIP.
+CLIP_CONTROLS = {
+    **dict.fromkeys(("clip-ensemble", "temperature", ALL_VIEWS, "view-vote"), PLAIN),
+    **dict.fromkeys((CONFIDENT_VIEWS, "mta"), ALL_VIEWS),
+    **dict.fromkeys(("zero", "vte", "tps", "tpt", "c-tpt", "rlcf"), CONFIDENT_VIEWS),
+    **dict.fromkeys(("tda", "boostadapter", "dpe", "dmn"), CONFIDENT_VIEWS),
+    **dict.fromkeys(("coop", "cocoop", "apm"), PLAIN),
+    **dict.fromkeys(("stata", "clipartt", "tent-clip", "watt", "onzeta", "ecalp"), PLAIN),
+    "tpt-coop": "coop",
+    "tpt-cocoop": "cocoop",
+}
+
+
+def compared_with_controls(
+    compared: Mapping[str, Any], controls: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return each method less its control, in the order of the rows.
+
+    Args:
+        compared: rows and pairs, as `compare` returns them.
+        controls: the control of each method.
+
+    Returns:
+        For each method that has a control among the rows: `method`, `control`, `difference` in
+        points, `ci95`, and `p_holm` by Holm's correction for these pairs.
+    """
+    order = {row["method"]: number for number, row in enumerate(compared["rows"])}
+    found = []
+    for pair in compared["pairs"]:
+        first, second = (pair[side]["method"] for side in ("a", "b"))
+        for method, control, sign in ((first, second, 1), (second, first, -1)):
+            if controls.get(method) == control:
+                found.append(
+                    {
+                        "method": method,
+                        "control": control,
+                        "difference": sign * pair["difference"],
+                        "ci95": sorted(sign * bound for bound in pair["ci95"]),
+                        "p": pair["p"],
+                    }
+                )
+    found.sort(key=lambda one: order[one["method"]])
+    corrected = holm([one["p"] for one in found])
+    return [{**one, "p_holm": p} for one, p in zip(found, corrected, strict=True)]
+
+
+def control_blocks(compared: Mapping[str, Any], controls: Mapping[str, str]) -> list[str]:
+    """Return the table of methods less their controls, and its findings in words.
+
+    Args:
+        compared: rows and pairs, as `compare` returns them.
+        controls: the control of each method.
+    """
+    found = compared_with_controls(compared, controls)
+    heading = ["method", "control", "method less control", "95 % interval", "p"]
+    lines = [
+        [
+            one["method"],
+            one["control"],
+            signed(one["difference"]),
+            " to ".join(map(signed, one["ci95"])),
+            f"{one['p_holm']:.2g}" if one["p_holm"] >= 1e-4 else "< 0.0001",
+        ]
+        for one in found
+    ]
+    clear = [one for one in found if one["p_holm"] < LEVEL]
+    better = [one for one in clear if one["difference"] > 0]
+    worse = [one for one in clear if one["difference"] < 0]
+    unclear = [one for one in found if one["p_holm"] >= LEVEL]
+    sentences = [
+        f"Better than their control: {_listed(better)}.",
+        f"Worse than their control: {_listed(worse)}.",
+        f"Not told apart from their control: {_listed(unclear)}.",
+    ]
+    about = (
+        "Points, with 95 % intervals over samples and seeds; p after Holm's correction for these "
+        f"{len(found)} pairs, more than noise below {LEVEL}."
+    )
+    return [
+        "**Each method and its control**",
+        table([heading, *lines]),
+        wrapped(about),
+        "\n".join(wrapped(sentence, "- ") for sentence in sentences),
+    ]
+
+
+def _listed(found: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{one['method']} (than {one['control']})" for one in found) or "none"
