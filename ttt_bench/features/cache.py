@@ -23,7 +23,6 @@ from ttt_bench.features.store import Store, Stored
 from ttt_bench.runs.environment import device_name
 
 
-
 @dataclass(frozen=True)
 class Feature:
     """The features of one sample.
