@@ -152,7 +152,7 @@ def test_every_room_is_in_a_layer():
     assert entries - {"__init__", "__pycache__", "py"} <= set(HEIGHT)
 
 
-@pytest.mark.parametrize("folder", ["apm", "tpt", "tta", "ttt_mae", "photos"])
+@pytest.mark.parametrize("folder", ["apm", "tpt", "tta", "ttt_mae", "photos", "trackers"])
 def test_plugins_import_public_names_alone(folder: str):
     package = f"ttt_bench_{folder}"
     imports = imports_of(REPOSITORY / "plugins" / folder, package)

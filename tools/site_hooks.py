@@ -41,7 +41,7 @@ PAGES = {
     "plugins": (
         "Plugins",
         "What a plugin declares, and what it is told.",
-        ("api.specs", "api.events", "api.errors", "registry"),
+        ("api.specs", "api.events", "api.tracker", "api.errors", "registry"),
     ),
     "executors": (
         "Executors",

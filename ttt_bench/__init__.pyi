@@ -69,13 +69,20 @@ from .api.specs import ExecutorSpec as ExecutorSpec
 from .api.specs import GoldenSpec as GoldenSpec
 from .api.specs import MetricSpec as MetricSpec
 from .api.specs import ReferenceSpec as ReferenceSpec
+from .api.specs import TrackerSpec as TrackerSpec
 from .api.task import Task as Task
+
+# Trackers
+from .api.tracker import Tracker as Tracker
 from .api.views import DrawnViews as DrawnViews
 from .api.views import ViewSet as ViewSet
 from .api.working_copy import WorkingCopy as WorkingCopy
 
 # Built-in backbones and datasets to build on
 from .backbones.timm_classifier import TimmBackbone as TimmBackbone
+
+# Finished runs
+from .compare.export import export_runs as export_runs
 from .datasets.corruptions import CorruptedEntries as CorruptedEntries
 from .datasets.corruptions import CorruptionSelection as CorruptionSelection
 from .datasets.corruptions import corrupt as corrupt

@@ -24,6 +24,7 @@ from ttt_bench.api.specs import (
     MetricSpec,
     ReferenceSpec,
     Spec,
+    TrackerSpec,
 )
 
 ENTRY_POINT_GROUP = "ttt_bench"
@@ -141,6 +142,7 @@ class Registry:
     executors: Catalog[ExecutorSpec] = field(
         default_factory=lambda: Catalog("executor", ExecutorSpec)
     )
+    trackers: Catalog[TrackerSpec] = field(default_factory=lambda: Catalog("tracker", TrackerSpec))
     goldens: Catalog[GoldenSpec] = field(default_factory=lambda: Catalog("golden", GoldenSpec))
     failed_hooks: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
@@ -254,6 +256,7 @@ def registered(
     metrics: Sequence[MetricSpec] = (),
     references: Sequence[ReferenceSpec] = (),
     executors: Sequence[ExecutorSpec] = (),
+    trackers: Sequence[TrackerSpec] = (),
     goldens: Sequence[GoldenSpec] = (),
     plugins: Sequence[object] = (),
     name: str = "registered",
@@ -270,9 +273,10 @@ def registered(
         metrics: metrics.
         references: published tables.
         executors: executors.
+        trackers: trackers.
         goldens: numbers of original releases.
-        plugins: objects or modules with methods or functions marked by `hookimpl`, such as a
-            tracker or something that adds commands.
+        plugins: objects or modules with methods or functions marked by `hookimpl`, such as
+            something that listens to runs or adds commands.
         name: the name of the plugin that seems to bring all of it.
 
     Example:
@@ -291,6 +295,7 @@ def registered(
         "metrics": metrics,
         "references": references,
         "executors": executors,
+        "trackers": trackers,
         "goldens": goldens,
     }
     for kind, specs in brought.items():

@@ -16,6 +16,7 @@ class Run:
         card: the protocol card, its parts `protocol` and `method`.
         n: how many samples the run has.
         finished: how many of them were saved when the command started.
+        correct: how many of the finished ones are predicted right.
         chunks: how many chunks the run has.
         path: the run's folder.
         title: what the command calls the run: its name, or its method with what was typed beside
@@ -28,6 +29,7 @@ class Run:
     card: Mapping[str, Any]
     n: int
     finished: int
+    correct: int
     chunks: int
     path: str
     title: str

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         GoldenSpec,
         MetricSpec,
         ReferenceSpec,
+        TrackerSpec,
     )
 
 PROJECT = "ttt_bench"
@@ -122,6 +123,18 @@ def ttt_bench_executors() -> "Iterable[ExecutorSpec]":  # pyright: ignore[report
 
 
 @hookspec
+def ttt_bench_trackers() -> "Iterable[TrackerSpec]":  # pyright: ignore[reportReturnType]
+    """Return trackers, which `run --track NAME` lets follow the runs of a command.
+
+    Example:
+        @hookimpl
+        def ttt_bench_trackers():
+            return [TrackerSpec(name="lab-book", summary="our lab's book of runs",
+                                code="my_package.lab_book:LabBook")]
+    """
+
+
+@hookspec
 def ttt_bench_goldens() -> "Iterable[GoldenSpec]":  # pyright: ignore[reportReturnType]
     """Return numbers of original releases, which `doctor --full` compares with this machine's.
 
@@ -156,7 +169,8 @@ def ttt_bench_commands(cli: "click.Group") -> None:
 # These hooks are called in the command's own process, never in a worker. Each plugin gets copies,
 # and every field of `run` and `summary` is a plain JSON value. A hook that raises is named in one
 # line on standard error, the first time that it does; the run goes on, and the plugin's methods
-# stay available. A `UserError` stops the run.
+# stay available. A `UserError` stops the run. A plugin with these hooks is told of every run; a
+# `Tracker` is told of the runs of a command that names it (`--track`).
 # --------------------------------------------------------------------------------------------------
 
 

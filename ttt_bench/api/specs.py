@@ -231,6 +231,11 @@ class ExecutorSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackerSpec(Spec):
+    """A tracker of runs. `code` names a `Tracker` subclass that is made without arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferenceSpec(Spec):
     """Published tables. `code` names a function that returns a `Publication`.
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import click
 
-from ttt_bench.api.errors import UserError
-
 
 @click.command("export", short_help="Write finished runs into one small file.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="PATH...",
@@ -24,13 +22,8 @@ def command(paths: tuple[Path, ...], output: Path, logits: bool) -> None:
     ttt-bench export ttt-bench-runs -o results.zip
     ttt-bench compare results.zip
     """
-    from ttt_bench.compare.read import read_runs
-    from ttt_bench.runs.archive import SUFFIX
-    from ttt_bench.runs.export import write_export
+    from ttt_bench.compare.export import export_runs
 
-    if output.suffix != SUFFIX:
-        raise UserError(f"{output}: the name of an exported file ends with {SUFFIX}; change -o")
-    runs = read_runs(paths)
-    write_export(output, [(run.files, run.summary) for run in runs], logits)
+    runs = export_runs(paths, output, logits)
     size = output.stat().st_size / 1e6
-    click.echo(f"{output}: {len(runs)} run{'s' * (len(runs) > 1)}, {size:.1f} MB")
+    click.echo(f"{output}: {runs} run{'s' * (runs > 1)}, {size:.1f} MB")

@@ -11,7 +11,7 @@ from ttt_bench.api.text import plain
 from ttt_bench.cli.options import format_option
 
 CATEGORIES = (
-    "methods", "datasets", "backbones", "metrics", "references", "executors", "goldens",
+    "methods", "datasets", "backbones", "metrics", "references", "executors", "trackers", "goldens",
     "plugins",
 )  # fmt: skip
 

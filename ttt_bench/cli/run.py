@@ -71,7 +71,7 @@ def command(
         settings=read_settings(set_),
         sweeps=read_sweeps(sweep),
     )
-    require_known(request, options["executor"])
+    require_known(request, options["executor"], options["track"])
 
     # From here on things may take a while: torch is imported.
     from ttt_bench.registry import registry

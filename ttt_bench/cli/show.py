@@ -31,9 +31,9 @@ PARTS = {
 def command(name: str) -> None:
     """Show everything known of NAME.
 
-    NAME is a method, dataset, backbone, metric, reference, executor or golden, the folder of a
-    run, or a file that `ttt-bench export` made. A method is shown with its configuration, a run
-    with its whole protocol card.
+    NAME is a method, dataset, backbone, metric, reference, executor, tracker or golden, the folder
+    of a run, or a file that `ttt-bench export` made. A method is shown with its configuration, a
+    run with its whole protocol card.
     """
     from ttt_bench.registry import registry
 

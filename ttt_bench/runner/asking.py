@@ -9,6 +9,7 @@ from ttt_bench.api.errors import UserError
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.settings import split_settings
+from ttt_bench.runner.tracking import find_tracker
 from ttt_bench.runner.values import read_value, read_variant, split_commas
 from ttt_bench.runs.card import digest
 
@@ -206,12 +207,13 @@ def _with_folders(runs: Sequence[RunConfig]) -> list[RunConfig]:
     ]
 
 
-def require_known(request: Request, executor: str) -> None:
+def require_known(request: Request, executor: str, trackers: Sequence[str] = ()) -> None:
     """Refuse names that nothing is registered under, before anything is loaded.
 
     Args:
         request: what the command asks for.
         executor: what computes it.
+        trackers: what follows the runs.
 
     Raises:
         UserError: an unknown name, or nothing to run.
@@ -229,3 +231,5 @@ def require_known(request: Request, executor: str) -> None:
     for name in request.all_backbones():
         plugins.backbones.find(name)
     plugins.executors.find(executor)
+    for name in trackers:
+        find_tracker(name)

@@ -18,7 +18,7 @@ class Option:
 
     Attributes:
         short: the one-letter form, "" for none.
-        repeated: whether `run` takes the option several times, for one run each.
+        repeated: whether `run` takes the option several times.
         metavar: the placeholder for the value, "" for the type's own.
         env: the environment variable that gives a default, "" for none.
         default: the default in words, where the value itself says too little.
@@ -127,6 +127,14 @@ class RunConfig:
         Doc("Worker processes, one for each GPU or core. Changes speed, never a prediction."),
         Option(default="1 for local, all for ray"),
     ] = None
+    track: Annotated[
+        tuple[str, ...],
+        Doc(
+            "Tracker to follow the runs, such as tensorboard, mlflow or wandb, which come with "
+            "plugins/trackers. Changes no prediction."
+        ),
+        Option(repeated=True, metavar="NAME"),
+    ] = ()
     fresh: Annotated[
         bool, Doc("Start anew, and keep a run that is there beside it under another name.")
     ] = False

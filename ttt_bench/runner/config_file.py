@@ -57,7 +57,9 @@ def file_model() -> type[BaseModel]:
         for bound in bounds:
             value_type = Annotated[value_type, bound]
         if details.repeated:
-            value_type = value_type | list[value_type]
+            # A field that takes several values is a tuple, one with a run for each value is not.
+            one_value = get_args(value_type)[0] if get_origin(value_type) is tuple else value_type
+            value_type = one_value | list[one_value]
         default = None if one.default is MISSING else one.default
         found[one.name] = (
             value_type,

@@ -218,7 +218,7 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
     )
     folder = RunFolder(_folder_path(config, card))
     continues = continuation(folder, card, code, config)
-    saved = _sound_chunks(folder, card, plan, dataset) if continues.chunks_count else frozenset()
+    saved = _sound_chunks(folder, card, plan, dataset) if continues.chunks_count else {}
     missing = [chunk for chunk in plan.all_chunks if chunk.number not in saved]
     continues.require_same_engine(folder, bool(missing and saved))
     counted = continues.chunks_count and has_costs(folder, card)
@@ -231,6 +231,7 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
         card=card.as_json(),
         n=n,
         finished=sum(len(chunk.indices) for chunk in plan.chunks if chunk.number in saved),
+        correct=sum(saved.get(chunk.number, 0) for chunk in plan.chunks),
         chunks=len(plan.chunks),
         path=str(folder.path),
         title=config.called,
@@ -292,19 +293,22 @@ def _plugin_code(specs: Mapping[str, Spec]) -> dict[str, dict[str, str]]:
     return {part: code_files(spec) for part, spec in specs.items() if not spec.code.startswith(own)}
 
 
-def _sound_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> frozenset[int]:
-    """Return the numbers of the chunks whose file is sound; a damaged one is done again."""
-    sound: set[int] = set()
+def _sound_chunks(folder: RunFolder, card: Card, plan: Plan, dataset: Dataset) -> dict[int, int]:
+    """Return how many predictions are right in each chunk, by number, whose file is sound.
+
+    A chunk whose file is damaged is done again.
+    """
+    sound: dict[int, int] = {}
     for chunk in plan.all_chunks:
         if not folder.chunk_path(chunk.number).exists():
             continue
         try:
             ids = [dataset.sample_id(index) for index in chunk.indices]
-            folder.read_chunk(chunk.number, card.key, ids)
-            sound.add(chunk.number)
+            records = folder.read_chunk(chunk.number, card.key, ids)
+            sound[chunk.number] = int(records.correct.sum())
         except UserError as error:
             print(f"{str(error).rpartition(';')[0]}; it is done again", file=sys.stderr)
-    return frozenset(sound)
+    return sound
 
 
 def has_costs(folder: RunFolder, card: Card) -> bool:

@@ -27,6 +27,7 @@ from ttt_bench.runner.opening import (
     validate,
 )
 from ttt_bench.runner.resuming import chunks_to_run, save_chunk
+from ttt_bench.runner.tracking import tracked
 from ttt_bench.runs.code import harness
 from ttt_bench.runs.environment import describe
 from ttt_bench.runs.folder import COST_FILE, SUMMARY_FILE, UNREADABLE_FILE
@@ -83,7 +84,10 @@ def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Fa
     summaries: list[dict[str, Any]] = []
     loaded = Loaded()
     # Standard output belongs to the command; what plugins print goes to standard error.
-    with redirect_stdout(sys.stderr):
+    with (
+        redirect_stdout(sys.stderr),
+        tracked(name for config in configs for name in config.track),
+    ):
         opened = list(_open_all(configs, loaded, failures))
         changed: dict[str, str] = {}
         for one in opened:

@@ -1,0 +1,1 @@
+"""Trackers for ttt-bench: TensorBoard, MLflow, Weights & Biases."""
