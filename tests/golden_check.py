@@ -31,7 +31,7 @@ def compare(path: Path) -> dict[str, Any]:
     if set(arrays) >= cifar_c_golden.ARRAYS:
         return cifar_c_golden.compare(arrays)
     # The inputs are those of other golden files; the plugin's own stand in for missing ones.
-    beside = [arrays[name] for name in ("golden_file", "files") if name in arrays]
+    beside = [arrays[name] for name in ("golden_file", "files", "inputs_from") if name in arrays]
     for name in itertools.chain(*map(np.atleast_1d, beside)):
         if path.with_name(str(name)).is_file():
             inputs = goldens.read_arrays(path.with_name(str(name)))

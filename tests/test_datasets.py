@@ -24,6 +24,7 @@ from ttt_bench.datasets.cifar10_c_mini import (
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.datasets.image_sheets import ImageSheets, predicted
+from ttt_bench.datasets.source_images import SourceImages
 from ttt_bench.runs.folder import RunFolder
 
 
@@ -144,6 +145,17 @@ def test_training_images_for_choices_are_neither_test_images_nor_the_few_shots()
         validation.open_training(i).tobytes() for i in (0, 319)
     ]
     assert not {entry.key for entry in test.entries} & {entry.key for entry in validation.entries}
+
+
+def test_training_images_of_some_classes_have_labels_in_the_order_of_the_task():
+    dataset = Cifar10CMini("", None)
+    source = SourceImages(dataset, [3, 1])
+    assert Counter(source.labels) == {0: 32, 1: 32}
+    for position, label in ((0, 3), (1, 1)):
+        index = source.labels.index(position)
+        first = next(i for i, entry in enumerate(dataset.training) if entry.label == label)
+        assert source[index].tobytes() == dataset.open_training(first).tobytes()
+    assert SourceImages(dataset).labels == [entry.label for entry in dataset.training]
 
 
 def test_the_card_says_which_strengths_and_severities():

@@ -73,6 +73,10 @@ def test_every_shipped_online_method_survives_kills(ttt):
         command += ["--set", "views=8", "--set", "selection=0.25"]
     if "cotta" in methods:
         command += ["--set", "cotta.copies=4"]
+    if "rmt" in methods:
+        command += ["--set", "rmt.warmup_samples=8", "--set", "rmt.prototype_images=8"]
+    if "santa" in methods:
+        command += ["--set", "santa.prototype_images=8"]
     killed(1, 4, [*command, "-o", "killed"])
     code, _, err = ttt(*command, "-o", "undisturbed")
     assert code == 0, err

@@ -45,6 +45,7 @@ class Task:
         augmix: bool = False,
         precision: Precision = "fp32",
         source_images: LazyImages = (),
+        source_labels: Sequence[int] = (),
     ) -> None:
         self.backbone = backbone
         self.classes = classes
@@ -52,14 +53,23 @@ class Task:
         self.precision: Precision = precision
         self.made: dict[str, Any] = {}
         self._source_images = source_images
+        self._source_labels = source_labels
 
     @property
     def source_images(self) -> LazyImages:
-        """The dataset's training images without their labels, decoded when they are read.
+        """The dataset's training images, decoded when they are read.
 
         A method that reads them says so in `AdapterSpec.labelled_data`.
         """
         return self._source_images
+
+    @property
+    def source_labels(self) -> Sequence[int]:
+        """The class of each of `source_images`; no label of a test image is among them.
+
+        A method that reads them says so in `AdapterSpec.labelled_data`.
+        """
+        return self._source_labels
 
     def once(self, name: str, make: Callable[[], ValueT]) -> ValueT:
         """Return what `make` has returned when it was first asked for under this name.

@@ -106,8 +106,9 @@ class MethodWorker:
         self._form = ""
         self.adapter = self._new_adapter()
         with cost.Counter() as counter, cost.phase("setup"):
+            source = SourceImages(dataset)
             task = CachingTask(
-                backbone, dataset.classes, dataset.augmix, spec.precision, SourceImages(dataset)
+                backbone, dataset.classes, dataset.augmix, spec.precision, source, source.labels
             )
             if self.adapter.uses_backbone_classifier:
                 # Built, or refused, before the first sample.

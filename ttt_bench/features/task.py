@@ -47,8 +47,9 @@ class CachingTask(Task):
         augmix: bool = False,
         precision: Precision = "fp32",
         source_images: LazyImages = (),
+        source_labels: Sequence[int] = (),
     ) -> None:
-        super().__init__(backbone, classes, augmix, precision, source_images)
+        super().__init__(backbone, classes, augmix, precision, source_images, source_labels)
         self._caches: Mapping[ViewSet | None, FeatureCache] = {}
         self._pixel_maker = PixelMaker(backbone)
         self._guard = BackboneGuard(self.backbone.model)

@@ -112,13 +112,14 @@ class MethodUnderTest:
             backbone: another backbone than the method's own, None for that one.
             classes: labels of the dataset's classes to choose from, in their order; None for all.
         """
-        data = self.dataset
+        data, source = self.dataset, SourceImages(self.dataset, classes)
         chosen = data.classes if classes is None else data.classes.subset(classes)
         return CachingTask(
             backbone or self.fresh_backbone(),
             chosen,
             data.augmix,
-            source_images=SourceImages(data),
+            source_images=source,
+            source_labels=source.labels,
         )
 
     def fresh_adapter(self, task: CachingTask | None = None) -> FreshAdapter:

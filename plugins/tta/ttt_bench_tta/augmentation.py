@@ -1,4 +1,4 @@
-"""The random augmentation of CoTTA, which RoTTA and ROID use as well.
+"""The random augmentation of CoTTA, which RoTTA, ROID, CMF, RMT and SANTA use as well.
 
 Colours, a small rotation, shift and scaling, blur, mirroring and noise, each drawn once for a
 batch. Source: CoTTA (Wang et al. 2022, arXiv 2203.13591, appendix), which names its values.
@@ -43,12 +43,16 @@ class Augmentation(nn.Module):
         generator = rng.torch("augmentation")
         return lambda pixels: self(pixels, generator)
 
-    @override
     @torch.no_grad()
-    def forward(self, pixels: Images, generator: torch.Generator) -> Images:
+    def changed(self, pixels: Images, change: Callable[[Images], Images]) -> Images:
+        """Return pixels after a change of the images, whose values are from 0 to 1."""
         width = self.white - self.black
         images = ((pixels.float() - self.black) / width).clamp(0, 1)
-        return augment(images, generator) * width + self.black
+        return change(images) * width + self.black
+
+    @override
+    def forward(self, pixels: Images, generator: torch.Generator) -> Images:
+        return self.changed(pixels, lambda images: augment(images, generator))
 
 
 def augment(images: Images, generator: torch.Generator) -> Images:

@@ -167,6 +167,39 @@ class PriorStatistics(ChosenStatistics):
         )
 
 
+class FollowingStatistics(ChosenStatistics):
+    """Statistics as BatchNorm keeps them: in train mode the batch's, which the kept ones follow.
+
+    Attributes:
+        rate: the share of a batch in the new kept statistics.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, rate: float) -> None:
+        super().__init__(layer)
+        self.rate = rate
+
+    @override
+    def statistics(
+        self, maps: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        if not self.training:
+            return self.mean, self.variance
+        variance, mean = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
+        values = maps[:, 0].numel()
+        # The kept variance is divided by n - 1; a single value has none.
+        unbiased = variance.detach() * (values / max(values - 1, 1))
+        self.mean = (1 - self.rate) * self.mean + self.rate * mean.detach()
+        self.variance = (1 - self.rate) * self.variance + self.rate * unbiased
+        return mean, variance
+
+
+def follow_batches(model: nn.Module, follow: bool) -> None:
+    """Let `FollowingStatistics` follow the batches, or stay; the rest remains in eval mode."""
+    for layer in model.modules():
+        if isinstance(layer, FollowingStatistics):
+            layer.train(follow)
+
+
 def replace_batch_norm(
     model: WorkingCopy, make: Callable[[nn.BatchNorm2d], ChosenStatistics]
 ) -> Sequence[ChosenStatistics]:

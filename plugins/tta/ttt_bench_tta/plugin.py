@@ -1,63 +1,20 @@
 """The hooks: methods and numbers of the original releases that this package adds to ttt-bench."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from ttt_bench import CLASSIFIER_FAMILY, AdapterSpec, GoldenSpec, hookimpl
+from ttt_bench_tta import presets
 
 TRAINABLE = frozenset({"TrainableClassifier"})
 BATCH_NORM = frozenset({"BatchNormClassifier"})
 EATA = "Niu et al. 2022, Efficient Test-Time Model Adaptation without Forgetting (arXiv 2204.02610)"
-SOURCE_IMAGES = "it sees training images, without their labels, before the test"
-
-VITS = (
-    "timm:vit_base_patch16_224",
-    "timm:vit_base_patch16_224.augreg_in1k",
-    "timm:vit_base_patch16_224.augreg2_in21k_ft_in1k",
+SCHNEIDER = (
+    "Schneider et al. 2020, Improving robustness against common corruptions by covariate shift "
+    "adaptation (arXiv 2006.16971)"
 )
-# SAR's release for ViT-B/16, for its own method and for its copies of TENT, EATA and DeYO.
-VIT_RATES: dict[str, Mapping[str, Any]] = {name: {"lr": 1e-3} for name in VITS}
-
-# The values below are the releases' for CIFAR-10-C. Batches keep 64 samples where the releases have
-# 200, which is all that `cifar10-c-mini` has of a corruption.
-TENT_CIFAR = {"optimizer": "adam", "lr": 1e-3}
-# EATA's release has no code for CIFAR. Margin, alpha and the number of images are those of ROID's
-# release for EATA (cfgs/cifar10_c/eata.yaml), which has Adam with 1e-3. SGD with 5e-3 is from
-# section 5.1 of the paper, whose text this comment has not been compared with.
-ETA_CIFAR = {"lr": 5e-3, "similarity_margin": 0.4}
-EATA_CIFAR = {**ETA_CIFAR, "fisher_alpha": 1.0}
-# MEMO's CIFAR networks have no BatchNorm; `prior` stays as for ImageNet.
-MEMO_CIFAR = {"views": 32, "lr": 5e-3}
-COTTA_CIFAR = {
-    "optimizer": "adam",
-    "lr": 1e-3,
-    "restore": 0.01,
-    "threshold": 0.92,
-    "loss": "cross-entropy",
-}
-# cfgs/cifar10_c/roid.yaml of ROID's release: Adam with 1e-3, all else as for ImageNet.
-ROID_CIFAR = {"optimizer": "adam", "lr": 1e-3}
-
-
-# Differences relative to the largest logit. Where gradients go through a ReLU network, a unit that
-# flips by rounding is seen in all later batches.
-TOLERANCES = {
-    f"{case}/logits": 3e-3
-    for case in (
-        "tent",
-        "tent_sgd",
-        "memo_prior16",
-        "eta_e07",
-        "sar_bn",
-        "cotta",
-        "cotta_cifar",
-        "rotta_mem8_freq4",
-        "deyo",
-        "deyo_occ",
-        "roid",
-        "roid_noconsist",
-    )
-}
+SOURCE_IMAGES = "it sees training images, without their labels, before the test"
+LABELLED_IMAGES = "it sees labelled training images before the test"
+REPLAYED_IMAGES = "it sees labelled training images before the test and during it"
 
 
 def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
@@ -69,7 +26,13 @@ def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
 @hookimpl
 def ttt_bench_adapters() -> list[AdapterSpec]:
     """Return the methods."""
-    return [*_without_training(), *_by_entropy(), *_by_other_losses()]
+    return [
+        *_without_training(),
+        *_by_entropy(),
+        *_by_other_losses(),
+        *_with_a_teacher(),
+        *_near_the_trained_weights(),
+    ]
 
 
 def _without_training() -> list[AdapterSpec]:
@@ -79,9 +42,32 @@ def _without_training() -> list[AdapterSpec]:
             "norm:Norm",
             summary="normalizes by the statistics of the test batch",
             kind="batch",
-            paper="Schneider et al. 2020, Improving robustness against common corruptions by "
-            "covariate shift adaptation (arXiv 2006.16971)",
+            paper=SCHNEIDER,
             needs=BATCH_NORM,
+        ),
+        _spec(
+            "norm-alpha",
+            "norm_alpha:NormAlpha",
+            summary="mixes the trained statistics with the batch's in fixed shares",
+            kind="batch",
+            paper=SCHNEIDER,
+            needs=BATCH_NORM,
+        ),
+        _spec(
+            "norm-ema",
+            "norm_ema:NormEma",
+            summary="normalizes by statistics that follow the test batches",
+            kind="stream",
+            paper=SCHNEIDER,
+            needs=BATCH_NORM,
+        ),
+        _spec(
+            "ttaug",
+            "ttaug:TTAug",
+            summary="averages the logits of augmented views of each image",
+            paper="Ashukha et al. 2020, Pitfalls of In-Domain Uncertainty Estimation and "
+            "Ensembling in Deep Learning (arXiv 2002.06470)",
+            needs=TRAINABLE,
         ),
         _spec(
             "t3a",
@@ -113,7 +99,7 @@ def _by_entropy() -> list[AdapterSpec]:
             paper="Wang et al. 2021, Tent: Fully Test-Time Adaptation by Entropy Minimization "
             "(arXiv 2006.10726)",
             needs=TRAINABLE,
-            presets={**VIT_RATES, "tiny-resnet": TENT_CIFAR},
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.TENT_CIFAR},
         ),
         _spec(
             "memo",
@@ -122,7 +108,7 @@ def _by_entropy() -> list[AdapterSpec]:
             paper="Zhang et al. 2022, MEMO: Test Time Robustness via Adaptation and Augmentation "
             "(arXiv 2110.09506)",
             needs=TRAINABLE,
-            presets={"tiny-resnet": MEMO_CIFAR},
+            presets={"tiny-resnet": presets.MEMO_CIFAR},
         ),
         _spec(
             "eta",
@@ -131,7 +117,7 @@ def _by_entropy() -> list[AdapterSpec]:
             kind="stream",
             paper=EATA,
             needs=TRAINABLE,
-            presets={**VIT_RATES, "tiny-resnet": ETA_CIFAR},
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.ETA_CIFAR},
         ),
         _spec(
             "eata",
@@ -140,9 +126,24 @@ def _by_entropy() -> list[AdapterSpec]:
             kind="stream",
             paper=EATA,
             needs=TRAINABLE,
-            presets={**VIT_RATES, "tiny-resnet": EATA_CIFAR},
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.EATA_CIFAR},
             labelled_data=SOURCE_IMAGES,
         ),
+        _spec(
+            "rdumb",
+            "rdumb:Rdumb",
+            summary="ETA that starts again from the trained weights every 1000 batches",
+            kind="stream",
+            paper="Press et al. 2023, RDumb: A simple approach that questions our progress in "
+            "continual test-time adaptation (arXiv 2306.05401)",
+            needs=TRAINABLE,
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.RDUMB_CIFAR},
+        ),
+    ]
+
+
+def _by_other_losses() -> list[AdapterSpec]:
+    return [
         _spec(
             "sar",
             "sar:Sar",
@@ -151,7 +152,7 @@ def _by_entropy() -> list[AdapterSpec]:
             paper="Niu et al. 2023, Towards Stable Test-Time Adaptation in Dynamic Wild World "
             "(arXiv 2302.12400)",
             needs=TRAINABLE,
-            presets=VIT_RATES,
+            presets=presets.VIT_RATES,
         ),
         _spec(
             "deyo",
@@ -161,12 +162,22 @@ def _by_entropy() -> list[AdapterSpec]:
             paper="Lee et al. 2024, Entropy is not Enough for Test-Time Adaptation "
             "(arXiv 2403.07366)",
             needs=TRAINABLE,
-            presets=VIT_RATES,
+            presets=presets.VIT_RATES,
+        ),
+        _spec(
+            "rpl",
+            "rpl:Rpl",
+            summary="TENT with robust pseudo-labels",
+            kind="stream",
+            paper="Rusak et al. 2022, If your data distribution shifts, use self-learning "
+            "(arXiv 2104.12928)",
+            needs=TRAINABLE,
+            presets={"tiny-resnet": presets.ADAM_CIFAR},
         ),
     ]
 
 
-def _by_other_losses() -> list[AdapterSpec]:
+def _with_a_teacher() -> list[AdapterSpec]:
     return [
         _spec(
             "cotta",
@@ -175,7 +186,7 @@ def _by_other_losses() -> list[AdapterSpec]:
             kind="stream",
             paper="Wang et al. 2022, Continual Test-Time Domain Adaptation (arXiv 2203.13591)",
             needs=TRAINABLE,
-            presets={"tiny-resnet": COTTA_CIFAR},
+            presets={"tiny-resnet": presets.COTTA_CIFAR},
         ),
         _spec(
             "rotta",
@@ -187,6 +198,30 @@ def _by_other_losses() -> list[AdapterSpec]:
             needs=BATCH_NORM,
         ),
         _spec(
+            "rmt",
+            "rmt:Rmt",
+            summary="a mean teacher, contrast with class means, and replayed training images",
+            kind="stream",
+            paper="Döbler et al. 2023, Robust Mean Teacher for Continual and Gradual Test-Time "
+            "Adaptation (arXiv 2211.13081)",
+            needs=TRAINABLE,
+            presets={"tiny-resnet": presets.RMT_CIFAR},
+            labelled_data=REPLAYED_IMAGES,
+        ),
+        _spec(
+            "adacontrast",
+            "adacontrast:AdaContrast",
+            summary="contrast between views, with pseudo-labels that neighbours correct",
+            kind="stream",
+            paper="Chen et al. 2022, Contrastive Test-Time Adaptation (arXiv 2204.10377)",
+            needs=TRAINABLE,
+        ),
+    ]
+
+
+def _near_the_trained_weights() -> list[AdapterSpec]:
+    return [
+        _spec(
             "roid",
             "roid:Roid",
             summary="learns from certain and diverse samples, near the trained weights",
@@ -194,7 +229,28 @@ def _by_other_losses() -> list[AdapterSpec]:
             paper="Marsden et al. 2024, Universal Test-time Adaptation through Weight Ensembling, "
             "Diversity Weighting, and Prior Correction (arXiv 2306.00650)",
             needs=TRAINABLE,
-            presets={"tiny-resnet": ROID_CIFAR},
+            presets={"tiny-resnet": presets.ROID_CIFAR},
+        ),
+        _spec(
+            "cmf",
+            "cmf:Cmf",
+            summary="ROID whose weights a Kalman filter draws towards the trained ones",
+            kind="stream",
+            paper="Lee and Chang 2024, Continual Momentum Filtering on Parameter Space for Online "
+            "Test-time Adaptation (ICLR 2024)",
+            needs=TRAINABLE,
+            presets={"tiny-resnet": presets.ADAM_CIFAR},
+        ),
+        _spec(
+            "santa",
+            "santa:Santa",
+            summary="stays near the trained model, and aligns features with class means",
+            kind="stream",
+            paper="Chakrabarty et al. 2023, SANTA: Source Anchoring Network and Target Alignment "
+            "for Continual Test Time Adaptation (TMLR 2023)",
+            needs=TRAINABLE,
+            presets={"tiny-resnet": presets.ADAM_CIFAR},
+            labelled_data=LABELLED_IMAGES,
         ),
     ]
 
@@ -222,6 +278,24 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             ),
             file="classic.npz",
             arrays=frozenset({"images", "norm/logits", "cotta/logits"}),
-            tolerances=TOLERANCES,
-        )
+            tolerances=presets.TOLERANCES,
+        ),
+        GoldenSpec(
+            name="more_classic",
+            summary="the further methods of ttt-bench-tta, on the inputs of classic",
+            code="ttt_bench_tta.goldens.more:compute",
+            methods=(
+                "norm-alpha",
+                "norm-ema",
+                "ttaug",
+                "rdumb",
+                "rpl",
+                "rmt",
+                "adacontrast",
+                "cmf",
+                "santa",
+            ),
+            file="more_classic.npz",
+            arrays=frozenset({"inputs_from", "norm_ema/logits", "rpl/logits"}),
+        ),
     ]

@@ -234,11 +234,12 @@ def run_roid(file: File, case: str) -> Iterator[Tensor]:
         batch_size=int(file.value(case, "batch_size")),
         temperature=file.value(case, "temperature"),
         mean_momentum=file.value(case, "momentum_probs"),
-        source_share=1 - file.value(case, "momentum_src"),
     )
+    source_share = 1 - file.value(case, "momentum_src")
     augment = mirrored if file.value(case, "use_consistency") else None
     for pixels in file.batches(case):
-        logits, mean = roid.learn(model, optimizer, pixels, mean, source, augment, settings)
+        logits, mean = roid.learn(model, optimizer, pixels, mean, augment, settings)
+        roid.move_towards(model, source, source_share)
         yield roid.correct_prior(logits) if file.value(case, "use_prior_correction") else logits
 
 

@@ -16,7 +16,14 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "vit": ("test_vit", {"img_size": 64}),
 }
 METHODS = (
+    "adacontrast",
+    "cmf",
     "norm",
+    "rdumb",
+    "rmt",
+    "rpl",
+    "santa",
+    "ttaug",
     "tent",
     "memo",
     "t3a",
@@ -53,9 +60,9 @@ class File:
 
     def _has(self, case: str) -> bool:
         needed = [f"{network(case)}/"]
-        if case.startswith("memo"):
+        if case.startswith(("memo", "ttaug")):
             needed.append("memo/views")
-        if case.startswith("eata"):
+        if case.startswith("eata") or (case.startswith("rmt") and self.value(case, "lambda_src")):
             needed.append("eata_fisher/images")
         return all(any(name.startswith(part) for name in self._arrays) for part in needed)
 
@@ -96,7 +103,10 @@ class File:
         """Return the last layer of a network."""
         return cast(Any, model.network).get_classifier()
 
-    def optimizer(self, case: str, model: WorkingCopy) -> torch.optim.Optimizer:
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def optimizer(self, case: str, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer of a case."""
         lr = self.value(case, "lr")
         if f"{case}/betas" in self._arrays:
@@ -104,7 +114,13 @@ class File:
             return torch.optim.Adam(trained(model), lr=lr, betas=(first, second))
         nesterov = bool(self.value(case, "nesterov", 0.0))
         momentum = self.value(case, "momentum")
-        return torch.optim.SGD(trained(model), lr=lr, momentum=momentum, nesterov=nesterov)
+        return torch.optim.SGD(
+            trained(model),
+            lr=lr,
+            momentum=momentum,
+            weight_decay=self.value(case, "weight_decay", 0.0),
+            nesterov=nesterov,
+        )
 
 
 def network(case: str) -> str:

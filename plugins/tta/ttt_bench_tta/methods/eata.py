@@ -16,10 +16,11 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import SampleRNG, Task, UserError, WorkingCopy
+from ttt_bench import SampleRNG, Task, WorkingCopy
 from ttt_bench_tta.methods.eta import Eta, EtaConfig, Margins, select, weighted_entropy
 from ttt_bench_tta.normalization import weights_of
 from ttt_bench_tta.optimizers import descend
+from ttt_bench_tta.source import TrainingBatches, require_training_images
 
 
 class EataConfig(EtaConfig):
@@ -107,11 +108,7 @@ class Eata(Eta):
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        if not task.source_images:
-            raise UserError(
-                "eata needs training images, and the dataset has none; take a dataset that has "
-                "some, or the method eta"
-            )
+        require_training_images(task, "eata", instead="eta")
         self.source = weights_of(self.model)
         config = self.config
         name = f"Fisher information of {config.fisher_images} images by {config.batch_size}"
@@ -124,13 +121,9 @@ class Eata(Eta):
 
     def training_batches(self) -> Iterator[Float[Tensor, "batch 3 side side"]]:
         """Yield training images in batches, each spread over the whole training set."""
-        images, config = self.task.source_images, self.config
-        count = min(config.fisher_images, len(images))
-        batches = max(1, count // config.batch_size)
-        for start in range(batches):
-            chosen = [i * len(images) // count for i in range(start, count, batches)]
-            pixels = [self.task.backbone.preprocess(images[index]) for index in chosen]
-            yield torch.stack(pixels).to(self.task.device)
+        batches = TrainingBatches(self.task, self.config.batch_size, self.config.fisher_images)
+        for number in range(len(batches)):
+            yield batches.pixels(number)
 
     @override
     def predict(

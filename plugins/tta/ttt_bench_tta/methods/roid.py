@@ -55,13 +55,11 @@ class Step:
         batch_size: samples in a full batch, by which losses are divided.
         temperature: temperature of the samples' weights.
         mean_momentum: weight of the past in the mean prediction.
-        source_share: share of the trained weights that is mixed in.
     """
 
     batch_size: int
     temperature: float
     mean_momentum: float
-    source_share: float
 
 
 def sample_weights(
@@ -109,7 +107,6 @@ def learn(
     optimizer: torch.optim.Optimizer,
     pixels: Pixels,
     mean: Float[Tensor, " classes"],
-    source: dict[str, Tensor],
     augment: Callable[[Pixels], Pixels] | None,
     step: Step,
 ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, " classes"]]:
@@ -120,7 +117,6 @@ def learn(
         optimizer: the optimizer of its parameters.
         pixels: the images.
         mean: the mean prediction before.
-        source: the parameters before any adaptation, by name.
         augment: makes the views that must agree, None to leave them out.
         step: the settings.
     """
@@ -134,12 +130,21 @@ def learn(
     if augment is not None:
         losses = losses + symmetric_cross_entropy(model(augment(pixels[kept])), logits[kept])
     descend((losses * weights[kept]).sum() / step.batch_size, optimizer)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.mul_(1 - step.source_share)
-                parameter.add_(source[name], alpha=step.source_share)
     return logits.detach(), mean
+
+
+@torch.no_grad()
+def move_towards(model: WorkingCopy, weights: dict[str, Tensor], share: float) -> None:
+    """Mix a share of other weights into the parameters that learn.
+
+    Args:
+        model: the working copy.
+        weights: the other weights, by name.
+        share: their share.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.mul_(1 - share).add_(weights[name], alpha=share)
 
 
 class Roid(WorkingCopyAdapter[RoidConfig]):
@@ -176,8 +181,8 @@ class Roid(WorkingCopyAdapter[RoidConfig]):
             self.optimizer,
             pixels,
             self.mean,
-            self.source,
             augment,
-            Step(config.batch_size, config.temperature, config.mean_momentum, config.source_share),
+            Step(config.batch_size, config.temperature, config.mean_momentum),
         )
+        move_towards(self.model, self.source, config.source_share)
         return correct_prior(logits) if config.prior_correction else logits
