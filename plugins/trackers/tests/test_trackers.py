@@ -6,12 +6,12 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ttt_bench_trackers.logged_once import flattened, numbers
 
 from ttt_bench import Records, Run, hookimpl, registered
 from ttt_bench.cli import main
@@ -44,17 +44,18 @@ class Interrupting:
 
 
 def type_command(*arguments: str) -> int:
-    """Run a command in this process, and return its exit code."""
-    # MLflow's own code uses what its database library will drop.
+    """Run a command in this process, and return its exit code.
+
+    MLflow's own code uses what its database library will drop.
+    """
     with warnings.catch_warnings(action="ignore"), pytest.raises(SystemExit) as left:
         main([*RUN, "-o", "runs", *arguments])
     return int(left.value.code or 0)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder in which a run was stopped, continued, and asked for once more."""
-    place = tmp_path_factory.mktemp("tracked")
+@contextmanager
+def own_folder(place: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Let trackers write to a folder alone."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
         for name, value in ENVIRONMENT.items():
@@ -63,6 +64,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patched.setenv(name, str(place / name))
         for name in FOREIGN:
             patched.delenv(name, raising=False)
+        yield patched
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder in which a run was stopped, continued, and asked for once more."""
+    place = tmp_path_factory.mktemp("tracked")
+    with own_folder(place):
         with registered(plugins=[Interrupting()]):
             assert type_command(*TRACK) == 130
         # The third chunk is saved, and no tracker was told of it.
@@ -130,11 +139,12 @@ def test_tensorboard_continues_its_event_files(
 def test_mlflow_continues_its_run(folder: Path, points: dict[int, float], summary: dict[str, Any]):
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
+    from ttt_bench_trackers.logged_once import flattened, numbers
 
     client = MlflowClient()
     experiment = client.get_experiment_by_name("ttt-bench")
     (run,) = client.search_runs([experiment.experiment_id])
-    assert (run.info.status, run.info.run_name) == ("FINISHED", "source")
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "source on cifar10-c-mini")
     history = client.get_metric_history(run.info.run_id, "running_accuracy")
     assert {point.step: point.value for point in history} == pytest.approx(points)
     assert len(history) == len(points)
@@ -146,6 +156,31 @@ def test_mlflow_continues_its_run(folder: Path, points: dict[int, float], summar
     assert json.loads(run.data.params["protocol.class_names"])[0] == "airplane"
     (artifact,) = client.list_artifacts(run.info.run_id)
     require_export(Path(client.download_artifacts(run.info.run_id, artifact.path)))
+
+
+def test_a_service_that_is_not_there_is_said_once_and_the_results_are_logged_later(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    with own_folder(tmp_path) as patched:
+        # Nothing listens at this port.
+        patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        assert type_command("--track", "mlflow") == 0
+        (line,) = [one for one in capfd.readouterr().err.splitlines() if "failed" in one]
+        assert line.startswith("tracker mlflow failed (MlflowException: API request to ")
+        assert line.endswith("; the run goes on")
+        patched.delenv("MLFLOW_TRACKING_URI")
+        patched.setenv("MLFLOW_EXPERIMENT_NAME", "later")
+        assert type_command("--track", "mlflow") == 0
+        client = MlflowClient()
+        (run,) = client.search_runs([client.get_experiment_by_name("later").experiment_id])
+        history = client.get_metric_history(run.info.run_id, "running_accuracy")
+        top1 = json.loads((FOLDER / "summary.json").read_text())["top1"]
+        assert [(point.step, point.value) for point in history] == [(128, pytest.approx(top1))]
+        assert run.data.metrics["top1"] == pytest.approx(top1)
 
 
 def test_wandb_continues_its_run_offline(

@@ -178,6 +178,11 @@ def notes_file(run: Run, name: str) -> Path:
     return Path(run.path) / "trackers" / f"{name}.json"
 
 
+def run_name(run: Run) -> str:
+    """Return what a tracker calls a run."""
+    return f"{run.title} on {run.dataset}"
+
+
 def flattened(values: dict[str, Any], separator: str) -> dict[str, Any]:
     """Return nested values under joined names.
 

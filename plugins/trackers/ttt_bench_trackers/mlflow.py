@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from ttt_bench import Run
-from ttt_bench_trackers.logged_once import RUNNING_ACCURACY, LoggedOnce, parameters
+from ttt_bench_trackers.logged_once import RUNNING_ACCURACY, LoggedOnce, parameters, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +76,7 @@ class MlflowTracker(LoggedOnce):
         experiment = self._client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         tags = {"ttt_bench.folder": run.path}
-        return self._client.create_run(number, tags=tags, run_name=run.title).info.run_id
+        return self._client.create_run(number, tags=tags, run_name=run_name(run)).info.run_id
 
     def _is_there(self, run_id: str) -> bool:
         """Say whether MLflow still has a run; a user may have deleted it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from ttt_bench import Run
-from ttt_bench_trackers.logged_once import RESULTS_FILE, RUNNING_ACCURACY, LoggedOnce
+from ttt_bench_trackers.logged_once import RESULTS_FILE, RUNNING_ACCURACY, LoggedOnce, run_name
 
 if TYPE_CHECKING:
     import wandb
@@ -39,7 +39,7 @@ class WandbTracker(LoggedOnce):
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=known_id or uuid.uuid4().hex,
             resume="allow",
-            name=run.title,
+            name=run_name(run),
             config=dict(run.card),
             # The command's own lines are no part of one of its runs.
             settings=wandb.Settings(console="off"),
