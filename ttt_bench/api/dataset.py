@@ -36,6 +36,8 @@ class Dataset(ABC):
         augmix: whether methods that draw views should draw AugMix ones.
         entries: every test image, in a fixed order, the groups one after another.
         training: labelled training images, for methods that learn before the test; often none.
+        read_from: the copy that the images are read from, "" for a dataset of one copy. It is on
+            the row part of the card, since equal images are one column whatever they lie in.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset(ABC):
     augmix: bool = False
     entries: Sequence[Entry]
     training: Sequence[Entry] = ()
+    read_from: str = ""
 
     @abstractmethod
     def __init__(self, argument: str, data_root: Path | None) -> None:

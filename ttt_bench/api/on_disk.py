@@ -5,6 +5,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,9 +115,18 @@ def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
     Args:
         files: the name of each file within its dataset, and its path.
     """
+    return fingerprint_of_sizes((name, path.stat().st_size) for name, path in files)
+
+
+def fingerprint_of_sizes(images: Iterable[tuple[str, int]]) -> str:
+    """Return the fingerprint of images that lie in no files of their own.
+
+    Args:
+        images: the name of each image within its dataset, and its size in bytes.
+    """
     digest = hashlib.sha256()
-    for name, path in files:
-        digest.update(f"{name}\0{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    for name, size in images:
+        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -177,30 +187,47 @@ def open_image(path: Path) -> Image.Image:
             message names the file.
     """
     require_regular(path, MOST_BYTES)
+    return _decode(path, str(path))
+
+
+def decode_image(encoded: bytes, name: str) -> Image.Image:
+    """Decode the bytes of an image file to RGB, as `open_image` does.
+
+    Args:
+        encoded: the content of an image file.
+        name: where the bytes are from, for messages.
+
+    Raises:
+        UserError: they are no image, or one that `open_image` refuses.
+    """
+    return _decode(BytesIO(encoded), name)
+
+
+def _decode(file: Path | BytesIO, name: str) -> Image.Image:
     try:
         # A photograph with a damaged EXIF block or an odd palette is decoded all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-                return _to_rgb(image, path)
+                return _to_rgb(image, name)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"{path}: refused, an image of more than {MOST_PIXELS} pixels ({error}); scale it down "
+            f"{name}: refused, an image of more than {MOST_PIXELS} pixels ({error}); scale it down "
             "or remove it"
         ) from error
     # A damaged or hostile file can fail in any way.
     except Exception as error:
         raise UserError(
-            f"{path}: not a readable image ({first_line(error)}); replace or remove it"
+            f"{name}: not a readable image ({first_line(error)}); replace or remove it"
         ) from error
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Return an image as RGB; Pillow's own conversion clips everything above 8 bits."""
     sixteen = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS
@@ -214,7 +241,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode[0] in "IF":
         kind = "floating point" if image.mode == "F" else f"{image.mode} (Pillow's mode)"
         raise UserError(
-            f"{path}: its pixels are {kind}, whose range is not known; save it with 8 or 16 bits "
+            f"{name}: its pixels are {kind}, whose range is not known; save it with 8 or 16 bits "
             "per channel"
         )
     return image.convert("RGB")

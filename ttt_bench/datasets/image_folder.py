@@ -10,11 +10,9 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Dataset, Entry, is_text
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.on_disk import FINGERPRINT, fingerprint, open_image, read_encoded
-from ttt_bench.api.regular_files import require_regular
+from ttt_bench.datasets.class_names import NAMES_FILE, read_names_of
 from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
-from ttt_bench.datasets.image_files import LARGEST_LIST, is_image
-
-NAMES_FILE = "classnames.txt"
+from ttt_bench.datasets.image_files import is_image
 
 
 class ImageFolder(Dataset):
@@ -62,18 +60,7 @@ class ImageFolder(Dataset):
         file = self.root / NAMES_FILE
         if not file.exists():
             return tuple(folder.replace("_", " ") for folder in class_folders)
-        require_regular(file, LARGEST_LIST)
-        try:
-            lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not readable as text ({error}); save it as UTF-8") from error
-        names = {words[0]: words[-1] for words in lines if words}
-        unnamed = [folder for folder in class_folders if folder not in names]
-        if unnamed:
-            raise UserError(
-                f"{file}: no name for the folder {unnamed[0]}; write a line `{unnamed[0]} NAME`"
-            )
-        return tuple(names[folder] for folder in class_folders)
+        return read_names_of("folder", class_folders, file)
 
     @override
     def open(self, index: int) -> Image.Image:

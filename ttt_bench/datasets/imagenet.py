@@ -6,7 +6,7 @@ are from timm. Two names, "missile" and "sunglasses", stand for two classes each
 papers: labels are indices, so only the prompts are alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -46,6 +46,21 @@ def synsets() -> tuple[str, ...]:
     return tuple(timm_list("imagenet_synsets.txt"))
 
 
+def class_indices(class_list: str) -> tuple[int, ...]:
+    """Return the positions of a set's classes among ImageNet-1k's 1000, in their order.
+
+    Args:
+        class_list: name of timm's list of the classes, "" for all 1000.
+    """
+    return tuple(map(int, timm_list(class_list))) if class_list else tuple(range(1000))
+
+
+def class_set(indices: Sequence[int]) -> ClassSet:
+    """Return the classes at these positions among ImageNet-1k's 1000, under CLIP's names."""
+    names = tuple(IMAGENET_CLASSNAMES[index] for index in indices)
+    return ClassSet(names, templates=TEMPLATES, imagenet_indices=tuple(indices))
+
+
 class ImageNetFolders(OnDisk):
     """A set of ImageNet's classes with a folder for each.
 
@@ -76,15 +91,14 @@ class ImageNetFolders(OnDisk):
 
     def _read(self, root: Path) -> None:
         self.root = root
-        subset = self.spec.class_list
-        indices = tuple(map(int, timm_list(subset)) if subset else range(1000))
-        names = tuple(IMAGENET_CLASSNAMES[index] for index in indices)
-        self.classes = ClassSet(names, templates=TEMPLATES, imagenet_indices=indices)
+        indices = class_indices(self.spec.class_list)
+        self.classes = class_set(indices)
         self.labels = {self.folder_name(index): label for label, index in enumerate(indices)}
         self.images = find_class_folders(self.name, root, self.spec.image_folders, self.labels)
         self.entries = read_entries(self.name, self.images, self.labels)
 
-    def folder_name(self, index: int) -> str:
+    @staticmethod
+    def folder_name(index: int) -> str:
         """Return the name of the folder of the class at `index` among ImageNet-1k's 1000."""
         return synsets()[index]
 
@@ -167,8 +181,9 @@ class ImageNetV2(ImageNetFolders):
 
     spec = facts.IMAGENET_V2
 
+    @staticmethod
     @override
-    def folder_name(self, index: int) -> str:
+    def folder_name(index: int) -> str:
         return str(index)
 
 

@@ -2,7 +2,7 @@
 
 from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.api.specs import DatasetSpec
-from ttt_bench.datasets.facts import cifar, fine_grained, imagenet
+from ttt_bench.datasets.facts import cifar, fine_grained, imagenet, packed
 from ttt_bench.datasets.facts.image_folder import IMAGE_FOLDER
 
 
@@ -12,6 +12,7 @@ def ttt_bench_datasets() -> list[DatasetSpec]:
     return [
         cifar.CIFAR10_C_MINI,
         IMAGE_FOLDER,
+        *packed.ROWS,
         *imagenet.ROWS,
         cifar.CIFAR10,
         cifar.CIFAR10_C,

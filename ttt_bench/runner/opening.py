@@ -210,6 +210,7 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
             "prompt": dataset.classes.prompt,
             "templates": list(dataset.classes.templates),
             "labelled_data": spec.labelled_data or None,
+            **({"read_from": dataset.read_from} if dataset.read_from else {}),
             "known_failures": dict(spec.known_failures),
             "chunks": len(plan.chunks),
             **({} if preset is None else {"dataset_preset": preset}),
