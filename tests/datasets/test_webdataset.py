@@ -12,7 +12,9 @@ from ttt_bench import UserError
 from ttt_bench.datasets import tar_index
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.datasets.webdataset import WebDataset
-from ttt_bench.runs.folder import RunFolder
+from ttt_bench.runner.config import RunConfig
+from ttt_bench.runner.loading import Loaded
+from ttt_bench.runner.opening import open_run
 
 
 def samples(label: str = "cls") -> dict[str, dict[str, object]]:
@@ -94,17 +96,16 @@ def test_words_are_labels_too_and_a_file_names_them(tmp_path: Path):
     assert named.entries == dataset.entries
 
 
-def test_a_run_on_shards_says_so_in_the_row(shards: Path, ttt):
-    words = ("--backbone", "tiny-clip", "--device", "cpu", "-o", "r", "-m", "clip-zero-shot")
-    code, _, err = ttt("run", "-d", f"webdataset:{shards}/{{000..001}}.tar", *words)
-    assert code == 0, err
-    (run,) = Path("r").glob("webdataset*/clip-zero-shot")
+def test_the_row_of_a_card_says_what_the_images_were_read_from(shards: Path, tmp_path: Path):
+    name = f"webdataset:{shards}/{{000..001}}.tar"
+    config = RunConfig(
+        method="clip-zero-shot", dataset=name, backbone="tiny-clip", device="cpu", output=tmp_path
+    )
+    opened = open_run(config, Loaded())
     dataset = WebDataset(str(shards), None)
-    ids = [dataset.sample_id(index) for index in range(9)]
-    assert sorted(RunFolder(run).read_records().sample_id) == sorted(ids)
-    card = RunFolder(run).card()
-    assert card.method["read_from"] == "webdataset"
-    assert card.protocol["dataset"] == dataset.identity
+    assert opened.card.method["read_from"] == "webdataset"
+    assert opened.card.protocol["dataset"] == dataset.identity
+    assert opened.card.protocol["n"] == 9
 
 
 def test_the_index_reads_headers_and_no_images(tmp_path: Path):
