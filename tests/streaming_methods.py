@@ -102,6 +102,10 @@ class ElsewhereSpec:
     inner: MethodWorkerSpec
 
     @property
+    def method(self) -> str:
+        return self.inner.method
+
+    @property
     def device(self) -> str:
         return self.inner.device
 
@@ -115,7 +119,8 @@ class ElsewhereSpec:
     def with_loaders(self, number: int) -> "ElsewhereSpec":
         return replace(self, inner=self.inner.with_loaders(number))
 
-    def build(self):
-        REGISTERED.enter_context(registered(adapters=SPECS))
-        always_save_states()
-        return self.inner.build()
+    def build(self, left_over=None):
+        if left_over is None:
+            REGISTERED.enter_context(registered(adapters=SPECS))
+            always_save_states()
+        return self.inner.build(left_over)

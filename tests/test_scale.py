@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,25 @@ from typing_extensions import override
 from tests.records_equal import records_equal
 from ttt_bench import ClassSet, DatasetSpec
 from ttt_bench.api.dataset import Dataset, Entry
+from ttt_bench.api.executor import Chunk
 from ttt_bench.api.hookspecs import hookimpl
+from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.executors import processes
 from ttt_bench.registry import registered, registry
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import chunk_size, make_plan
 
+ZERO_SHOT = MethodWorkerSpec(
+    method="clip-zero-shot",
+    config={},
+    dataset="cifar10-c-mini",
+    backbone="tiny-clip",
+    data_root=None,
+    device="cpu",
+    seed=0,
+    batch_size=2,
+    feature_cache=False,
+)
 METHODS = {
     "apm": ("--set", "steps=3"),
     "tpt": ("--set", "views=8", "--set", "selection=0.25"),
@@ -119,9 +133,38 @@ def test_a_chunk_that_kills_every_worker_ends_the_run(ttt, killing, monkeypatch)
     assert not multiprocessing.active_children()
 
 
-def _die(connection, spec) -> None:
+def _die(connection) -> None:
     connection.recv()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_processes_of_one_run_serve_the_next():
+    pool = processes.ProcessPool()
+    chunks = [Chunk(number, (2 * number, 2 * number + 1)) for number in range(2)]
+    used = []
+    try:
+        for spec in (ZERO_SHOT, replace(ZERO_SHOT, method="clip-ensemble")):
+            here = spec.build()
+            for chunk, result in pool.run_chunks(spec, 2, chunks):
+                assert records_equal(result, here.run(chunk))
+            used.append([process.pid for _, process in pool._processes.values()])
+    finally:
+        pool.close()
+    assert used[0] == used[1]
+    assert len(used[0]) == 2
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_takes_over_what_the_last_one_has_loaded():
+    worker = ZERO_SHOT.build()
+    following = replace(ZERO_SHOT, method="clip-ensemble").build(worker.left_over())
+    assert following.task.backbone is worker.task.backbone
+    assert following.dataset is worker.dataset
+    left_over = worker.left_over()
+    other = replace(ZERO_SHOT, method="source", backbone="tiny-resnet").build(left_over)
+    assert other.dataset is worker.dataset
+    # Not held any longer.
+    assert left_over.backbone is None
 
 
 def test_what_a_worker_says_is_one_line(ttt, tmp_path: Path):
@@ -165,7 +208,7 @@ def test_nobody_answers_at_the_address(ttt, address: str):
 
 
 def test_one_worker_is_this_process(ttt, monkeypatch):
-    monkeypatch.setattr(processes.ProcessPool, "_start", lambda *_: pytest.fail("a process"))
+    monkeypatch.setattr(processes.ProcessPool, "_begin", lambda *_: pytest.fail("a process"))
     assert ttt(*RUN, "-m", "clip-zero-shot", "--workers", "1")[0] == 0
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
@@ -160,10 +160,19 @@ class Worker(Protocol):
         """
         ...
 
+    def left_over(self) -> Any:
+        """Return what the next worker of this process can use again, such as the backbone."""
+        ...
+
 
 @runtime_checkable
 class WorkerSpec(Protocol):
     """Everything that says what a worker does, by name; it can be pickled and sent anywhere."""
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        ...
 
     @property
     def device(self) -> str:
@@ -183,8 +192,11 @@ class WorkerSpec(Protocol):
         """Return the same spec with another number of loaders."""
         ...
 
-    def build(self) -> Worker:
+    def build(self, left_over: Any = None) -> Worker:
         """Load method, backbone and dataset.
+
+        Args:
+            left_over: what `left_over` of this process's last worker returned, None for nothing.
 
         Raises:
             UserError: one of them cannot be loaded.
@@ -193,7 +205,7 @@ class WorkerSpec(Protocol):
 
 
 class Executor(ABC):
-    """A way to compute chunks.
+    """A way to compute chunks; one executor serves all runs of a command.
 
     Attributes:
         argument: the part after the colon in `--executor NAME:ARGUMENT`, "" for none.
@@ -218,3 +230,6 @@ class Executor(ABC):
         run by another worker from the last state (`Chain.restart`), and the chunks since then are
         yielded again.
         """
+
+    def close(self) -> None:  # noqa: B027 (most executors keep nothing)
+        """End what is kept between runs, such as worker processes; called after the last run."""

@@ -79,14 +79,40 @@ class MethodWorkerSpec:
         """Return the same spec with another number of loaders."""
         return replace(self, loaders=number)
 
-    def build(self) -> "MethodWorker":
+    def build(self, left_over: "LeftOver | None" = None) -> "MethodWorker":
         """Load method, backbone and dataset.
+
+        Args:
+            left_over: what this process's last worker has left, None for nothing.
 
         Raises:
             UserError: one of them cannot be loaded.
         """
-        dataset = load_dataset(self.dataset, self.data_root)
-        return MethodWorker(self, dataset, load_backbone(self.backbone, self.device, self.weights))
+        taken = left_over or LeftOver(self)
+        if (taken.spec.dataset, taken.spec.data_root) != (self.dataset, self.data_root):
+            taken.dataset = None
+        model = (self.backbone, self.device, self.weights)
+        if (taken.spec.backbone, taken.spec.device, taken.spec.weights) != model:
+            # Freed before another one is loaded.
+            taken.backbone = None
+        dataset = taken.dataset or load_dataset(self.dataset, self.data_root)
+        backbone = taken.backbone or load_backbone(self.backbone, self.device, self.weights)
+        return MethodWorker(self, dataset, backbone)
+
+
+@dataclass
+class LeftOver:
+    """What a worker has loaded and the next one of its process can use again.
+
+    Attributes:
+        spec: what the worker was built from.
+        dataset: its dataset.
+        backbone: its backbone.
+    """
+
+    spec: MethodWorkerSpec
+    dataset: Dataset | None = None
+    backbone: Backbone | None = None
 
 
 class MethodWorker:
@@ -263,6 +289,10 @@ class MethodWorker:
     def backbone_unchanged(self) -> bool:
         """Say whether the backbone's weights are those from before the method's setup."""
         return self.task.backbone.card().get("weights") == self._weights
+
+    def left_over(self) -> LeftOver:
+        """Return what the next worker of this process can use again."""
+        return LeftOver(self.spec, self.dataset, self.task.backbone)
 
     def _adapt(self, samples: list[PreparedSample]) -> list[Prediction]:
         rngs = [SampleRNG(self.spec.seed, sample.id) for sample in samples]

@@ -11,6 +11,10 @@ from ttt_bench.executors.processes import ProcessPool
 class LocalExecutor(Executor):
     """`local`: in this process, or in `--workers` other processes of this machine."""
 
+    def __init__(self, argument: str = "", workers: int | None = None) -> None:
+        super().__init__(argument, workers)
+        self._pool = ProcessPool()
+
     @override
     def execute(
         self, worker: Worker, chunks: Sequence[Chunk]
@@ -20,5 +24,9 @@ class LocalExecutor(Executor):
                 for chunk in chunks:
                     yield chunk, worker.run(chunk)
         else:
-            with ProcessPool(worker.spec, min(self.workers, len(chains(chunks)))) as pool:
-                yield from pool.run_chunks(chunks)
+            number = min(self.workers, len(chains(chunks)))
+            yield from self._pool.run_chunks(worker.spec, number, chunks)
+
+    @override
+    def close(self) -> None:
+        self._pool.close()

@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.executor import Chain, Chunk, ChunkResult, Worker, WorkerSpec, chains
+from ttt_bench.engine.process_state import restored
 from ttt_bench.toolkit.interrupt import check_interrupted
 from ttt_bench.toolkit.parent import end_with_parent
 
@@ -22,43 +23,64 @@ LOOK_SECONDS = 0.5
 ATTEMPTS = 3
 
 
-class ProcessPool:
-    """A pool of worker processes; a dead one is replaced and its chain goes on."""
+class CommandOverError(Exception):
+    """The end of a worker process, whose main process needs nothing more."""
 
-    def __init__(self, spec: WorkerSpec, number: int) -> None:
-        self.specs = [_on_own_device(spec, slot) for slot in range(number)]
+
+class ProcessPool:
+    """A pool of worker processes, kept over runs; a dead one is replaced and its chain goes on."""
+
+    def __init__(self) -> None:
         # A fork would take over a GPU's state and another thread's locks.
         self._context = multiprocessing.get_context("spawn")
-        self._processes: dict[Connection, tuple[int, BaseProcess]] = {}
+        # By slot.
+        self._processes: dict[int, tuple[Connection, BaseProcess]] = {}
 
-    def __enter__(self) -> "ProcessPool":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for connection, (_, process) in self._processes.items():
+    def close(self) -> None:
+        """End every process, whatever it does."""
+        for connection, process in self._processes.values():
             connection.close()
             process.kill()
             process.join()
+        self._processes.clear()
 
-    def run_chunks(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ChunkResult]]:
+    def run_chunks(
+        self, spec: WorkerSpec, number: int, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, ChunkResult]]:
         """Yield the chunks with their records, as they are finished.
+
+        Args:
+            spec: what the workers are built from.
+            number: the number of workers.
+            chunks: what they compute.
 
         Raises:
             UserError: a worker raised one, or one chunk has killed several workers.
         """
-        waiting, running = deque(chains(chunks)), dict[Connection, Chain]()
+        try:
+            yield from self._run_chunks(spec, number, chunks)
+        # The processes of a run that did not end may still compute.
+        except BaseException:
+            self.close()
+            raise
+
+    def _run_chunks(
+        self, spec: WorkerSpec, number: int, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, ChunkResult]]:
+        waiting, running = deque(chains(chunks)), dict[Connection, tuple[int, Chain]]()
         deaths: Counter[int] = Counter()
-        for slot in range(len(self.specs)):
-            self._start(slot)
+        for slot in range(number):
+            self._begin(slot, spec)
         while waiting or running:
-            for connection in self._processes:
+            for slot in range(number):
+                connection = self._processes[slot][0]
                 if waiting and connection not in running:
-                    running[connection] = waiting.popleft()
-                    _send(connection, running[connection].next())
+                    running[connection] = slot, waiting.popleft()
+                    _send(connection, running[connection][1].next())
             check_interrupted()
             for connection in wait(list(running), LOOK_SECONDS):
                 assert isinstance(connection, Connection)
-                chain = running[connection]
+                slot, chain = running[connection]
                 chunk = chain.next()
                 assert chunk is not None
                 try:
@@ -66,7 +88,8 @@ class ProcessPool:
                 except EOFError:
                     del running[connection]
                     deaths[chunk.number] += 1
-                    self._replace(connection, chunk, deaths[chunk.number])
+                    self._bury(slot, chunk, deaths[chunk.number])
+                    self._begin(slot, spec)
                     chain.restart()
                     waiting.appendleft(chain)
                     continue
@@ -78,23 +101,30 @@ class ProcessPool:
                     # The worker computes on while this chunk is saved.
                     _send(connection, following)
                 yield chunk, result
-        for connection in self._processes:
+        for slot in range(number):
+            connection, process = self._processes[slot]
             _send(connection, None)
             # One that died after its last chunk has nothing more to say.
-            with suppress(EOFError):
+            try:
                 _answer(connection)
+            except EOFError:
+                process.join()
+                del self._processes[slot]
 
-    def _start(self, slot: int) -> None:
-        ours, theirs = self._context.Pipe()
-        # No daemon: a worker has loader processes of its own.
-        process = self._context.Process(target=_serve, args=(theirs, self.specs[slot]))
-        process.start()
-        # Held by the process alone, the far end tells when it dies.
-        theirs.close()
-        self._processes[ours] = slot, process
+    def _begin(self, slot: int, spec: WorkerSpec) -> None:
+        """Tell the process of a slot what its chunks are of; start it where there is none."""
+        if slot not in self._processes or not self._processes[slot][1].is_alive():
+            ours, theirs = self._context.Pipe()
+            # No daemon: a worker has loader processes of its own.
+            process = self._context.Process(target=_serve, args=(theirs,))
+            process.start()
+            # Held by the process alone, the far end tells when it dies.
+            theirs.close()
+            self._processes[slot] = ours, process
+        _send(self._processes[slot][0], _on_own_device(spec, slot))
 
-    def _replace(self, connection: Connection, chunk: Chunk, deaths: int) -> None:
-        slot, process = self._processes.pop(connection)
+    def _bury(self, slot: int, chunk: Chunk, deaths: int) -> None:
+        _, process = self._processes.pop(slot)
         process.join()
         if deaths == ATTEMPTS:
             raise UserError(
@@ -102,7 +132,6 @@ class ProcessPool:
                 "-9 is mostly too little memory); finished chunks are kept: "
                 "the same command with fewer --workers continues"
             )
-        self._start(slot)
 
 
 def _on_own_device(spec: WorkerSpec, slot: int) -> WorkerSpec:
@@ -112,37 +141,66 @@ def _on_own_device(spec: WorkerSpec, slot: int) -> WorkerSpec:
     return spec.on_device(f"cuda:{slot % torch.cuda.device_count()}")
 
 
-def _serve(connection: Connection, spec: WorkerSpec) -> None:
-    """Be a worker process: receive chunks and send records until nothing more comes."""
+def _serve(connection: Connection) -> None:
+    """Be a worker process: receive what runs are of, and chunks, and send records.
+
+    A `WorkerSpec` begins a run, a `Chunk` is answered with its records, and None, which ends the
+    run, with None where the backbone is as it was.
+    """
     end_with_parent()
     # Ctrl-C reaches every process of a terminal; the main process ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    left_over = None
+    with suppress(CommandOverError):
+        while True:
+            left_over = _serve_run(connection, _receive(connection), left_over)
+
+
+def _serve_run(connection: Connection, spec: WorkerSpec, left_over: Any) -> Any:
+    """Compute chunks until the run ends, and return what the next run can use again.
+
+    Raises:
+        CommandOverError: the main process needs nothing more.
+    """
     worker: Worker | None = None
-    while True:
-        try:
-            chunk = connection.recv()
-        # The main process was killed; nobody needs the rest.
-        except (EOFError, OSError):
-            return
-        answer: ChunkResult | UserError | None = None
-        try:
-            worker = worker or spec.build()
+    with ExitStack() as run:
+        while True:
+            chunk = _receive(connection)
+            answer: ChunkResult | UserError | None = None
+            try:
+                if worker is None:
+                    worker = spec.build(left_over)
+                    run.enter_context(restored(spec.method))
+                if chunk is None:
+                    worker.verify_backbone()
+                else:
+                    answer = worker.run(chunk)
+            except UserError as error:
+                answer = error
+            try:
+                connection.send(answer)
+            except ConnectionError as error:
+                raise CommandOverError from error
             if chunk is None:
-                worker.verify_backbone()
-            else:
-                answer = worker.run(chunk)
-        except UserError as error:
-            answer = error
-        try:
-            connection.send(answer)
-        except ConnectionError:
-            return
+                return worker.left_over() if worker is not None and answer is None else None
 
 
-def _send(connection: Connection, chunk: Chunk | None) -> None:
-    """Ask for a chunk; a dead worker is noticed when its answer is read."""
+def _receive(connection: Connection) -> Any:
+    """Receive what the main process sends.
+
+    Raises:
+        CommandOverError: it is gone, or has ended the run.
+    """
+    try:
+        return connection.recv()
+    except (EOFError, OSError) as error:
+        raise CommandOverError from error
+
+
+def _send(connection: Connection, message: WorkerSpec | Chunk | None) -> None:
+    """Send a process something; a dead one is noticed when its answer is read."""
     with suppress(ConnectionError):
-        connection.send(chunk)
+        connection.send(message)
 
 
 def _answer(connection: Connection) -> Any:

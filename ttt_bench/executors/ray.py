@@ -28,6 +28,15 @@ PATIENCE_SECONDS = 10
 class RayExecutor(Executor):
     """`ray` or `ray:HOST:PORT`: an actor for each worker; Ray places and replaces them."""
 
+    # Whether this executor has started Ray, which ends with the command.
+    _started = False
+
+    @override
+    def close(self) -> None:
+        if self._started:
+            _import_ray().shutdown()
+            self._started = False
+
     @override
     def execute(
         self, worker: Worker, chunks: Sequence[Chunk]
@@ -37,6 +46,7 @@ class RayExecutor(Executor):
         # An actor has a core for itself and one for each of its loaders.
         cores = 1 + worker.spec.loaders
         started = _connect(ray, self.argument, self.workers and self.workers * cores)
+        self._started = self._started or started
         try:
             available = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
             room = available if gpus else available // cores
@@ -66,9 +76,6 @@ class RayExecutor(Executor):
                 f"Ray lost a worker {RESTARTS + 1} times ({first_line(error)}); finished chunks "
                 "are kept: the same command continues"
             ) from error
-        finally:
-            if started:
-                ray.shutdown()
 
 
 def _run_chains(

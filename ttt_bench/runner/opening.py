@@ -237,11 +237,9 @@ def open_run(config: RunConfig, loaded: Loaded, skip: frozenset[int] = frozenset
         path=str(folder.path),
         title=config.called,
     )
-    executor_type: type[Executor] = plugins.executors.find(config.executor).spec.load()
-    executor = executor_type(config.executor.partition(":")[2], config.workers)
     return OpenRun(
         config, run, card, plan, dataset, folder, code, continues, worker_spec, worker, missing,
-        executor,
+        loaded.executor(config.executor, config.workers),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +82,9 @@ def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Fa
     """
     failures: list[Failure] = []
     summaries: list[dict[str, Any]] = []
-    loaded = Loaded()
     # Standard output belongs to the command; what plugins print goes to standard error.
     with (
+        closing(Loaded()) as loaded,
         redirect_stdout(sys.stderr),
         tracked(name for config in configs for name in config.track),
     ):
