@@ -36,9 +36,13 @@ class TensorBoardTracker(LoggedOnce):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
+        folder = Path(run.path, FOLDER)
+        if not known_id:
+            # Event files that are of no known run.
+            shutil.rmtree(folder, ignore_errors=True)
         # What a killed command logged of later steps is hidden, as it comes again.
         later = run.finished + 1 if known_id else None
-        self._writer = SummaryWriter(Path(run.path, FOLDER), purge_step=later)
+        self._writer = SummaryWriter(folder, purge_step=later)
         self._parameters = parameters(run)
         if not known_id:
             experiment, started, _ = hparams(self._parameters, {TOP1: 0.0})
