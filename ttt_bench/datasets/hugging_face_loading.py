@@ -82,9 +82,8 @@ def load_from_hub(name: str, source: str, options: Mapping[str, str]) -> Any:
             datasets = library()
             if "split" not in options:
                 builder = datasets.load_dataset_builder(source, config, revision=revision)
-                names = list(builder.info.splits or ()) or datasets.get_dataset_split_names(
-                    source, config, revision=revision
-                )
+                names: list[str] = list(builder.info.splits or ())
+                names = names or datasets.get_dataset_split_names(source, config, revision=revision)
                 options = {**options, "split": choose_split(name, names)}
             return datasets.load_dataset(source, config, split=options["split"], revision=revision)
     except UserError:
