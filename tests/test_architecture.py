@@ -22,6 +22,7 @@ LAYERS = (
     ("runner",),
     ("compare",),
     ("report",),
+    ("python",),
     ("testing",),
     ("doctor", "new_method"),
     ("cli",),

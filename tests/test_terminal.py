@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.run_folders import METHOD, PROTOCOL, write_run
-from ttt_bench.cli.progress import ProgressBar
 from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.datasets.corruptions import SHORT_NAMES
@@ -19,6 +18,7 @@ from ttt_bench.report.findings import findings
 from ttt_bench.report.grid import Grid, Part
 from ttt_bench.report.layout import Layout, lay_out
 from ttt_bench.report.render import show
+from ttt_bench.runner.progress import ProgressBar
 from ttt_bench.runs.card import Card
 
 PROMPTS, HEADS = "the prompt was learned on labelled images", "its head was trained on labels"

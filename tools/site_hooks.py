@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 STUB = ROOT / "ttt_bench" / "__init__.pyi"
 # The pages of the reference: title, what its names are for, and the modules that they are from.
 PAGES = {
+    "python": ("Runs and results", "What notebooks and scripts call.", ("python",)),
     "methods": (
         "Methods",
         "What the author of a method implements and is given.",
@@ -80,6 +81,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         # MkDocs warns of a link to nothing.
         if image or path.startswith("docs/") or not (ROOT / path).exists():
             return match.group(0)
+        if path.endswith(".ipynb"):
+            # tools/site_notebooks.py makes a page of it.
+            made = f"docs/{path.removesuffix('.ipynb').replace('_', '-')}.md"
+            return f"[{label}]({posixpath.relpath(made, posixpath.join('docs', folder))})"
         if config.repo_url:
             return f"[{label}]({config.repo_url.rstrip('/')}/blob/HEAD/{path}{anchor or ''})"
         return f"`{path}`" if label in (path, posixpath.basename(path)) else f"{label} (`{path}`)"

@@ -99,6 +99,12 @@ from .engine.loading import load_backbone as load_backbone
 # The cache
 from .features.store import Store as Store
 from .features.store import Stored as Stored
+
+# From Python: runs, and what came of them
+from .python.results import Compared as Compared
+from .python.results import Results as Results
+from .python.results import load as load
+from .python.running import run as run
 from .registry import registered as registered
 
 # Tools

@@ -1,5 +1,7 @@
 """UserError, and how to say in one line what went wrong."""
 
+import os
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -10,8 +12,15 @@ from ttt_bench.api.text import plain, without_escape_codes
 class UserError(Exception):
     """Bad input: the message says what is wrong, where, and what to do.
 
-    The command line prints it as one line, without a traceback, and exits with code 2.
+    The command line prints it as one line, without a traceback, and exits with code 2. A notebook
+    shows one line too.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: a traceback only where TTT_BENCH_TRACEBACK asks for it."""
+        if os.environ.get("TTT_BENCH_TRACEBACK"):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UserError:

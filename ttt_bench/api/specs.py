@@ -4,6 +4,7 @@ A spec names its code as "package.module:Name". The harness imports the code whe
 listing a hundred plugins imports none of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -28,18 +29,23 @@ class Spec:
         name: the name that users type.
         summary: one line for `ttt-bench list`.
         code: where the implementation is, as "package.module:Name".
+        given: the implementation itself, such as a class of a notebook's cell; None where it is
+            imported from `code`.
     """
 
     name: str
     summary: str
     code: str
+    given: Any = field(default=None, repr=False, compare=False)
 
     def load(self) -> Any:
-        """Import and return the object that `code` names.
+        """Return the implementation; where only its name is given, import it.
 
         Raises:
             UserError: the module does not import or does not hold the name.
         """
+        if self.given is not None:
+            return self.given
         module, _, attribute = self.code.partition(":")
         try:
             return getattr(import_module(module), attribute)
@@ -113,6 +119,22 @@ class AdapterSpec(Spec):
     dataset_presets_note: str = ""
     labelled_data: str = ""
     known_failures: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, adapter: type[Any], **facts: Any) -> "AdapterSpec":
+        """Return the spec of a class that is no plugin's, such as one of a notebook's cell.
+
+        Args:
+            adapter: an `Adapter` subclass.
+            facts: attributes of the spec. Without `name` the method is called as its class, in
+                lower case with hyphens; without `summary` it has the first line of its docstring.
+
+        Example:
+            ttt_bench.run(methods=[AdapterSpec.of(Mine, kind="stream")], datasets="cifar10-c-mini")
+        """
+        summary = next(iter((adapter.__doc__ or "").strip().splitlines()), "")
+        defaults = {"name": name_of(adapter), "summary": summary}
+        return cls(**{**defaults, **facts, "code": code_of(adapter), "given": adapter})
 
     def preset(self, backbone: str, dataset: str) -> dict[str, Any]:
         """Return the configuration values for a backbone and a dataset, by field.
@@ -281,3 +303,13 @@ class GoldenSpec(Spec):
         self.load()
         module = import_module(self.code.partition(":")[0])
         return Path(str(module.__file__)).parent / self.file
+
+
+def code_of(kind: type[Any]) -> str:
+    """Return where a class is, as specs name it."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def name_of(kind: type[Any]) -> str:
+    """Return what a class is called where nobody names it: `MyMethod` is `my-method`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", kind.__name__).lower()

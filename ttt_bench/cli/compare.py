@@ -1,6 +1,7 @@
 """`ttt-bench compare`: finished runs in tables."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from ttt_bench.api.text import plain
 from ttt_bench.cli.options import format_option
 
 if TYPE_CHECKING:
-    from ttt_bench.compare.pairs import Table
-    from ttt_bench.compare.selection import Wanted
     from ttt_bench.report.comparison import Comparison
 
 FORMATS = ("text", "json", "markdown", "latex", "csv", "html")
@@ -51,7 +50,6 @@ RESULTS = "results"
 def command(
     paths: tuple[Path, ...],
     where: tuple[str, ...],
-    by_seed: bool,
     tables: tuple[str, ...],
     caption: str,
     label: str,
@@ -76,9 +74,7 @@ def command(
     ttt-bench compare --only apm --metric top1 --metric ece --metric ms_per_sample
     ttt-bench compare --format csv --table pairs -o pairs.csv
     """
-    from ttt_bench.compare.read import read_runs
-    from ttt_bench.compare.selection import where as with_fields
-    from ttt_bench.report.comparison import comparison
+    from ttt_bench.python.results import load
     from ttt_bench.runner.values import read_settings
     from ttt_bench.runs.folder import DEFAULT_OUTPUT
 
@@ -86,47 +82,14 @@ def command(
         raise UserError("--caption and --label are for --format latex; leave them out")
     if format_ in ("latex", "csv") and (len(tables) > 1 or "all" in tables):
         raise UserError(f"--format {format_} is one table; name one by --table")
-    runs = read_runs(paths or [DEFAULT_OUTPUT])
-    runs = with_fields(runs, read_settings(where, "--where"))
-    chosen, left_out = _tables(runs, by_seed, options)
-    against = None if options["against"] is None else _wanted(options["against"], "--against")
-    compared = comparison(chosen, options["reference"], against, options["metrics"])
-    _print(compared, left_out, format_, tables, (caption, label), output)
-
-
-def _tables(runs: Any, by_seed: bool, options: dict[str, Any]) -> "tuple[list[Table], list[str]]":
-    """Return the tables of the rows that are wanted, and a line for each run that fits none."""
-    from dataclasses import replace
-
-    from ttt_bench.compare.pairs import tabulate
-    from ttt_bench.compare.selection import chosen_runs, sorted_rows
-
-    tables, left_out = tabulate(runs, by_seed)
-    if options["only"] or options["without"]:
-        only = [_wanted(text, "--only") for text in options["only"]]
-        without = [_wanted(text, "--without") for text in options["without"]]
-        rows = [row for table in tables for row in table.rows]
-        tables, _ = tabulate(chosen_runs(rows, only, without), by_seed)
-    if options["sort"]:
-        tables = [replace(one, rows=sorted_rows(one.rows, options["sort"])) for one in tables]
-    return tables, left_out
-
-
-def _wanted(text: str, option: str) -> "Wanted":
-    from ttt_bench.compare.selection import Wanted
-    from ttt_bench.runner.values import read_variant
-
-    # The label of a row may hold a colon.
-    try:
-        method, settings = read_variant(text, option)
-    except UserError:
-        method, settings = text, {}
-    return Wanted(text, method, settings)
+    results = load(paths or [DEFAULT_OUTPUT])
+    compared = results.compare(where=read_settings(where, "--where"), **options)
+    _print(compared.comparison, compared.left_out, format_, tables, (caption, label), output)
 
 
 def _print(
     compared: "Comparison",
-    left_out: list[str],
+    left_out: Sequence[str],
     format_: Any,
     tables: tuple[str, ...],
     captions: tuple[str, str],

@@ -15,7 +15,7 @@ from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.values import read_settings
 
 if TYPE_CHECKING:
-    from ttt_bench.report.comparison import Comparison
+    from ttt_bench.python.results import Results
 
 
 @click.command("run", short_help="Run methods on datasets and print the table.")
@@ -72,71 +72,37 @@ def command(
         sweeps=read_sweeps(sweep),
     )
     require_known(request, options["executor"], options["track"])
-
-    # From here on things may take a while: torch is imported.
-    from ttt_bench.registry import registry
-    from ttt_bench.runner.run import as_json, failure_lines, run_all
-
-    plugins = registry()
-    configs = request.runs(options)
     if dry_run:
-        _print_estimates([replace(config, feature_cache=False) for config in configs], format_)
+        configs = [replace(config, feature_cache=False) for config in request.runs(options)]
+        _print_estimates(configs, format_)
         return
-    from ttt_bench.cli.progress import RunProgress
+    from ttt_bench.python.running import run_request
 
-    with RunProgress() as progress:
-        plugins.manager.register(progress, name="progress")
-        try:
-            runs, failures = run_all(configs)
-        finally:
-            plugins.manager.unregister(progress)
-    if runs:
-        compared = _compared(runs)
+    results = run_request(request, options)
+    if results.runs:
         if format_ == "json":
-            click.echo(json.dumps(as_json(_labelled(runs, compared), failures), indent=2))
+            click.echo(json.dumps(results.as_json(), indent=2))
         else:
-            _show(runs, compared)
-    if failures:
-        *others, last = failure_lines(failures)
+            _show(results)
+    if results.failures:
+        *others, last = results.failures
         for line in others:
             click.echo(plain(f"ttt-bench: {line}"), err=True)
         raise UserError(last)
 
 
-def _compared(runs: list[dict[str, Any]]) -> "Comparison | UserError":
-    """Return the runs side by side, or why they cannot be compared."""
-    from ttt_bench.compare.pairs import tabulate
-    from ttt_bench.compare.read import read_runs
-    from ttt_bench.report.comparison import comparison
-
-    try:
-        # The runs have warned of metrics that fail already.
-        finished = read_runs([Path(run["path"]) for run in runs], lambda _: None)
-        return comparison(tabulate(finished)[0])
-    except UserError as error:
-        # The runs are finished, and what they print stays worth showing.
-        return error
-
-
-def _labelled(
-    runs: list[dict[str, Any]], compared: "Comparison | UserError"
-) -> list[dict[str, Any]]:
-    """Return the runs with the labels of their rows."""
-    rows = [] if isinstance(compared, UserError) else compared.compared["rows"]
-    variants = {path: row["variant"] for row in rows for path in row["paths"]}
-    return [{**run, "variant": variants.get(run["path"], run["method"])} for run in runs]
-
-
-def _show(runs: list[dict[str, Any]], compared: "Comparison | UserError") -> None:
+def _show(results: "Results") -> None:
     """Print the first screen of `compare`, and where the records are."""
     from ttt_bench.report.findings import findings
     from ttt_bench.report.render import show
 
-    if isinstance(compared, UserError):
-        click.echo(plain(str(compared)), err=True)
-    else:
+    try:
+        compared = results.compare().comparison
         show(compared.chosen(), "text", compared.notes, findings(compared.compared))
-    for run in runs:
+    except UserError as error:
+        # The runs are finished, and what they print stays worth showing.
+        click.echo(plain(str(error)), err=True)
+    for run in results.printed["runs"]:
         click.echo(f"records: {run['path']}")
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.records import Records
 from ttt_bench.compare.processes import read_many
+from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.metrics.summary import print_warning, summarize
 from ttt_bench.runs.archive import RunFiles, exported_runs, is_export
 from ttt_bench.runs.card import Card, card_of, samples_digest
@@ -51,6 +53,16 @@ class FinishedRun:
     def label(self) -> str:
         """Method and folder, for messages."""
         return f"{self.card.method['method']} ({self.path})"
+
+    def load_dataset(self) -> Dataset:
+        """Load the dataset as the run has named it.
+
+        Raises:
+            UserError: it is not here.
+        """
+        worker = self.manifest["worker"]
+        root = worker["data_root"]
+        return load_dataset(worker["dataset"], Path(root) if root else None)
 
 
 def read_runs(

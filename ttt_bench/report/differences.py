@@ -8,6 +8,7 @@ from ttt_bench.compare.labels import method_fields
 from ttt_bench.compare.rows import Row, is_number
 from ttt_bench.compare.statistics import LEVEL
 from ttt_bench.report.palette import (
+    NewFigure,
     colours,
     figure_labels,
     in_figure,
@@ -20,7 +21,7 @@ WIDTH = 6.5
 LINE = 0.26
 
 
-def differences(rows: Sequence[Row]) -> Figure | None:
+def differences(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw the differences to the baseline with their 95 % intervals; None without a baseline.
 
     Filled marks are more than noise.
@@ -28,7 +29,7 @@ def differences(rows: Sequence[Row]) -> Figure | None:
     compared = [row for row in rows if (row.summary.get("baseline") or {}).get("ci95")]
     if not compared:
         return None
-    figure = Figure((WIDTH, 1.0 + LINE * len(compared)), layout="constrained")
+    figure = new((WIDTH, 1.0 + LINE * len(compared)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="grey", linewidth=1)
     for place, row in enumerate(compared):
@@ -53,12 +54,12 @@ def differences(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def seeds(rows: Sequence[Row]) -> Figure | None:
+def seeds(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw the top-1 of each seed with mean and standard deviation; None without several seeds."""
     several = [row for row in rows if len(row.runs) > 1]
     if not several:
         return None
-    figure = Figure((WIDTH, 1.0 + LINE * len(several)), layout="constrained")
+    figure = new((WIDTH, 1.0 + LINE * len(several)), layout="constrained")
     axis = figure.subplots()
     for place, (row, colour) in enumerate(zip(several, colours(len(several)), strict=True)):
         mean, spread = row.summary["top1"], row.summary["sd"]["top1"]
@@ -77,13 +78,13 @@ def seeds(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def sweeps(rows: Sequence[Row]) -> Figure | None:
+def sweeps(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw top-1 and time over each field of a configuration that was swept; None without one."""
     curves = list(_curves(rows))
     if not curves:
         return None
     fields = list(dict.fromkeys((method, field) for method, field, _, _ in curves))
-    figure = Figure((WIDTH, 0.7 + 2.2 * len(fields)), layout="constrained")
+    figure = new((WIDTH, 0.7 + 2.2 * len(fields)), layout="constrained")
     panels = figure.subplots(len(fields), 2, squeeze=False)
     for (method, field), (accuracy, cost) in zip(fields, panels, strict=True):
         mine = [one for one in curves if one[:2] == (method, field)]

@@ -3,17 +3,13 @@
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
-from ttt_bench.compare.read import FinishedRun
 from ttt_bench.compare.rows import Row
-from ttt_bench.datasets.loading import load_dataset
 
 # The most samples on a page, and the side of a thumbnail in pixels: they bound the page's size.
 SHOWN = 120
@@ -42,7 +38,7 @@ def disagreements(rows: Sequence[Row], shown: int) -> dict[str, Any]:
     if not len(differing):
         return {**result, "why_none": "The methods are right and wrong on the same samples."}
     try:
-        dataset = _dataset(runs[0])
+        dataset = runs[0].load_dataset()
     except UserError as error:
         return {**result, "why_none": f"The pictures could not be loaded: {error}"}
     entries = {dataset.sample_id(index): index for index in range(len(dataset.entries))}
@@ -65,12 +61,6 @@ def disagreements(rows: Sequence[Row], shown: int) -> dict[str, Any]:
             }
         )
     return result
-
-
-def _dataset(run: FinishedRun) -> Dataset:
-    worker = run.manifest["worker"]
-    root = worker["data_root"]
-    return load_dataset(worker["dataset"], Path(root) if root else None)
 
 
 def _thumbnail(image: Image.Image) -> str:

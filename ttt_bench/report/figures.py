@@ -13,7 +13,18 @@ from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.metrics.calibration import BINS, reliability
 from ttt_bench.metrics.streams import rows_by_stream
 from ttt_bench.report.differences import WIDTH, differences, seeds, sweeps
-from ttt_bench.report.palette import colours, figure_labels, in_figure, legend, markers, titled
+from ttt_bench.report.palette import (
+    NewFigure,
+    colours,
+    figure_labels,
+    in_figure,
+    legend,
+    markers,
+    titled,
+)
+
+# Draws a figure of some rows, None where it does not apply; `new` makes the empty figure.
+Draw = Callable[..., Figure | None]
 
 # Areas of marks, in points; of marks at one place the first is the largest, so that all are seen.
 LARGEST, SMALLEST = 180.0, 20.0
@@ -21,9 +32,9 @@ LARGEST, SMALLEST = 180.0, 20.0
 WINDOWS = 30
 
 
-def pareto(rows: Sequence[Row]) -> Figure | None:
+def pareto(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw top-1 against GFLOPs, memory and time, with the Pareto fronts."""
-    figure = Figure((WIDTH, 3), layout="constrained")
+    figure = new((WIDTH, 3), layout="constrained")
     labels = figure_labels(rows)
     styles = list(zip(rows, labels, colours(len(rows)), markers(len(rows)), strict=True))
     summaries = [row.summary for row in rows]
@@ -64,7 +75,7 @@ def _areas(points: Sequence[tuple[float, float]]) -> list[float]:
     ]
 
 
-def corruptions(rows: Sequence[Row]) -> Figure | None:
+def corruptions(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw top-1 of every row under every corruption, as a heat map; None without corruptions."""
     present = [c for c in SHORT_NAMES if any(c in row.summary["corruptions"] for row in rows)]
     if not present:
@@ -72,7 +83,7 @@ def corruptions(rows: Sequence[Row]) -> Figure | None:
     values = np.array(
         [[row.summary["corruptions"].get(name, np.nan) for name in present] for row in rows]
     )
-    figure = Figure((WIDTH, 1.2 + 0.28 * len(rows)), layout="constrained")
+    figure = new((WIDTH, 1.2 + 0.28 * len(rows)), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(values, vmin=0, vmax=100, aspect="auto", cmap="viridis")
     axis.set_xticks(range(len(present)), [SHORT_NAMES[name] for name in present], rotation=60)
@@ -88,12 +99,12 @@ def corruptions(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def steps(rows: Sequence[Row]) -> Figure | None:
+def steps(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw top-1 after each step, and the oracle over the steps; None if no row iterates."""
     iterating = [row for row in rows if row.summary["step_top1"]]
     if not iterating:
         return None
-    figure = Figure((WIDTH, 3.2), layout="constrained")
+    figure = new((WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     for row, name, colour in zip(
         iterating, figure_labels(iterating), colours(len(iterating)), strict=True
@@ -108,9 +119,9 @@ def steps(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def calibration(rows: Sequence[Row]) -> Figure | None:
+def calibration(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw accuracy in each of 15 bins of confidence; calibrated methods lie on the diagonal."""
-    figure = Figure((WIDTH, 3.6), layout="constrained")
+    figure = new((WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 100], [0, 100], color="grey", linewidth=1, linestyle="--")
     for row, name, colour in zip(rows, figure_labels(rows), colours(len(rows)), strict=True):
@@ -135,7 +146,7 @@ def _reliability(row: Row) -> np.ndarray:
         return np.column_stack([shares, summed / shares[:, None]])
 
 
-def streams(rows: Sequence[Row]) -> Figure | None:
+def streams(rows: Sequence[Row], new: NewFigure = Figure) -> Figure | None:
     """Draw the running top-1 along each stream, with the borders of the groups.
 
     A panel shows the online runs of one dataset and one kind of stream, and the episodic ones on
@@ -149,7 +160,7 @@ def streams(rows: Sequence[Row]) -> Figure | None:
             panels.setdefault(name, []).append(row)
     if not panels:
         return None
-    figure = Figure((WIDTH, 0.6 + 2.2 * len(panels)), layout="constrained")
+    figure = new((WIDTH, 0.6 + 2.2 * len(panels)), layout="constrained")
     by_label = dict(zip(figure_labels(rows), colours(len(rows)), strict=True))
     for axis, ((dataset, stream, _), online) in zip(
         np.atleast_1d(figure.subplots(len(panels))), panels.items(), strict=True
@@ -199,7 +210,7 @@ def _running(row: Row, order: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(accuracy)) + window / 2, accuracy
 
 
-FIGURES: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
+FIGURES: dict[str, Draw] = {
     "differences": differences,
     "pareto": pareto,
     "sweeps": sweeps,

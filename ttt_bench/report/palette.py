@@ -1,6 +1,6 @@
 """Colours and markers of rows in figures, told apart by readers who are colour-blind too."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from ttt_bench.api.text import plain
 from ttt_bench.compare.rows import Row
 
+# Makes an empty figure of a width and a height in inches.
+NewFigure = Callable[..., Figure]
 # Okabe and Ito 2008, "Color universal design", without black and with yellow last.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b59f00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

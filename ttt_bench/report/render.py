@@ -42,6 +42,7 @@ def rendered(
     findings: Sequence[str] = (),
     caption: str = "",
     label: str = "",
+    width: int = WITHOUT_TERMINAL,
 ) -> str:
     """Return grids as text in a format.
 
@@ -52,10 +53,13 @@ def rendered(
         findings: what the tables show, in sentences; the text alone has them, before the notes.
         caption: the caption of a LaTeX table, "" for its title.
         label: the label of a LaTeX table, "" for none.
+        width: the number of characters that a line of text may have.
     """
     if style == "text":
         file = io.StringIO()
-        _print(Console(file=file, width=WITHOUT_TERMINAL), grids, notes, findings)
+        # In a notebook rich would print to the cell instead, and with colours.
+        console = Console(file=file, width=width, force_jupyter=False, force_terminal=False)
+        _print(console, grids, notes, findings)
         return file.getvalue().rstrip("\n")
     plain_grids = [_plain_grid(grid) for grid in grids]
     if style == "latex":

@@ -1,4 +1,4 @@
-"""Tidy tables: a line for each run, pair or group, every value a number or a word of its own."""
+"""Tidy tables: a line for each run, row, pair or group, each value one number or word."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def tidy(compared: Comparison, name: str) -> str:
             f"--format csv has the tables {', '.join(TIDY)}; {name} is in --format text, markdown, "
             "latex or html"
         )
-    return separated({"results": _runs, "pairs": _pairs, "groups": _groups}[name](compared))
+    return separated({"results": runs, "pairs": pairs, "groups": groups}[name](compared))
 
 
 def separated(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -46,18 +46,15 @@ def separated(lines: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue().rstrip("\n")
 
 
-def _runs(compared: Comparison) -> list[dict[str, Any]]:
+def runs(compared: Comparison) -> list[dict[str, Any]]:
+    """Return a line for each run."""
     lines = []
     for table in compared.tables:
         for row in table.rows:
             for run in row.runs:
                 summary, card = run.summary, run.card
                 low, high = wilson(run.records.correct)
-                numbers = {
-                    name: value
-                    for name, value in {**summary, **summary["cost"]}.items()
-                    if is_number(value) and name not in (*FACTS, "n", "seed")
-                }
+                numbers = _numbers(summary)
                 lines.append(
                     {
                         "variant": row.label,
@@ -79,7 +76,50 @@ def _runs(compared: Comparison) -> list[dict[str, Any]]:
     return lines
 
 
-def _pairs(compared: Comparison) -> list[dict[str, Any]]:
+def rows(compared: Comparison) -> list[dict[str, Any]]:
+    """Return a line for each row, which stands for several seeds where it has them."""
+    lines = []
+    for row in (row for table in compared.tables for row in table.rows):
+        summary, spread = row.summary, row.summary["sd"] or {}
+        baseline = summary["baseline"] or {}
+        low, high = summary["ci95"]
+        difference_low, difference_high = baseline.get("ci95") or (None, None)
+        lines.append(
+            {
+                "variant": row.label,
+                "method": summary["method"],
+                "dataset": summary["dataset"],
+                "table": summary["column"],
+                **{name: summary.get(name) for name in FACTS},
+                "seeds": len(row.runs),
+                "n": summary["n"],
+                "top1": summary["top1"],
+                "top1_low": low,
+                "top1_high": high,
+                "top1_sd": spread.get("top1"),
+                "baseline": baseline.get("name"),
+                "difference": baseline.get("difference"),
+                "difference_low": difference_low,
+                "difference_high": difference_high,
+                "p_holm": baseline.get("p_holm"),
+                **_numbers(summary),
+                "fingerprint": summary["fingerprint"],
+            }
+        )
+    return lines
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics and costs of a summary that are numbers."""
+    return {
+        name: value
+        for name, value in {**summary, **summary["cost"]}.items()
+        if is_number(value) and name not in (*FACTS, "n", "seed")
+    }
+
+
+def pairs(compared: Comparison) -> list[dict[str, Any]]:
+    """Return a line for each pair of rows."""
     return [
         {
             "a": pair["a"]["name"],
@@ -97,7 +137,8 @@ def _pairs(compared: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _groups(compared: Comparison) -> list[dict[str, Any]]:
+def groups(compared: Comparison) -> list[dict[str, Any]]:
+    """Return a line for each metric by group, run and group."""
     return [
         {
             "variant": row.label,

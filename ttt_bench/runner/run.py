@@ -70,12 +70,18 @@ class UnreadableImagesError(UserError):
         self.problems = tuple(problems)
 
 
-def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Failure]]:
+def run_all(
+    configs: Sequence[RunConfig], loaded: Loaded | None = None
+) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Run every configuration, and return the summaries and what failed.
 
     What can be known before the first run starts stops the command: a wrong name or value, a method
     that refuses its task, a folder that holds another run. Data that is missing, a method that
     raises or images that cannot be read stop their own run alone.
+
+    Args:
+        configs: the runs.
+        loaded: datasets and backbones that are loaded already, None for none; closed at the end.
 
     Raises:
         UserError: something stands against a run before the first one starts.
@@ -84,7 +90,7 @@ def run_all(configs: Sequence[RunConfig]) -> tuple[list[dict[str, Any]], list[Fa
     summaries: list[dict[str, Any]] = []
     # Standard output belongs to the command; what plugins print goes to standard error.
     with (
-        closing(Loaded()) as loaded,
+        closing(loaded or Loaded()) as loaded,
         redirect_stdout(sys.stderr),
         tracked(name for config in configs for name in config.track),
     ):

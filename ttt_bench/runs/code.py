@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 
 from ttt_bench.api.specs import Spec
+from ttt_bench.runs.source import canonical, source_digests
 
 HARNESS = "ttt_bench"
 PACKAGE = Path(__file__).parents[1]
@@ -35,16 +35,23 @@ ENGINE_ROOMS = (
 def code_files(spec: Spec) -> dict[str, str]:
     """Return the digest of every file of the package that brings a spec's code.
 
-    The files of ttt-bench's own specs are those of their room, such as `baselines`.
+    The files of ttt-bench's own specs are those of their room, such as `baselines`. A class of a
+    notebook's cell or a script counts by its source, with everything there that it uses.
 
     Args:
         spec: the spec of a method, a backbone or a dataset.
+
+    Raises:
+        UserError: the spec has a class whose source cannot be found.
     """
     module = spec.code.partition(":")[0]
     package, _, rest = module.partition(".")
     if package == HARNESS:
         return _digests(PACKAGE / rest.partition(".")[0])
-    return _package_digests(package)
+    files = _package_digests(package)
+    if spec.given is not None and (package == "__main__" or not files):
+        return source_digests(spec.given)
+    return files
 
 
 def engine_digest() -> str:
@@ -119,30 +126,5 @@ def _digest_of(path: Path, modified: int, size: int) -> str:
         except (SyntaxError, ValueError):
             pass
         else:
-            content = repr(_canonical(_without_docstrings(tree))).encode("utf-8", "surrogatepass")
+            content = canonical(tree)
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return tree
-
-
-def _canonical(node: Any) -> Any:
-    """Return a syntax tree as nested tuples, the same for every version of Python.
-
-    Fields that are empty are left out, since newer versions add some.
-    """
-    if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if not _is_empty(value))
-        return (type(node).__name__, *((name, _canonical(value)) for name, value in fields))
-    if isinstance(node, list):
-        return tuple(_canonical(item) for item in node)
-    return node
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or value == []
