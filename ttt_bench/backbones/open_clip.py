@@ -27,10 +27,13 @@ from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.working_copy import WorkingCopy
 from ttt_bench.backbones import tiny_clip
+from ttt_bench.backbones.model_sources import is_source, load_from_source
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
 from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
+
+CONFIG_FILE = "open_clip_config.json"
 
 
 class OpenClipBackbone(DualEncoder, PatchEncoder, TrainableClassifier):
@@ -38,11 +41,26 @@ class OpenClipBackbone(DualEncoder, PatchEncoder, TrainableClassifier):
 
     Weights are downloaded by open_clip, which checks their published hash, and kept in float32.
     With a file of weights the tag is optional; it then decides the activation and the transform.
+
+    `open_clip:hf-hub:ORGANIZATION/NAME` is a repository of the hub, `open_clip:local-dir:FOLDER` a
+    folder with the files of one: `open_clip_config.json`, weights, and a tokenizer's files if the
+    configuration names one.
     """
 
     takes_weights = True
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
+        if is_source(argument):
+            model, tokenizer = load_from_source(
+                f"open_clip:{argument}",
+                argument,
+                CONFIG_FILE,
+                weights,
+                partial(_build_from, argument),
+            )
+            self._matched = {}
+            self._adopt(model, tokenizer, device)
+            return
         architecture, _, tag = argument.partition("/")
         if architecture not in open_clip.list_models():
             raise unknown("open_clip architecture", architecture, open_clip.list_models())
@@ -190,6 +208,12 @@ def _build(architecture: str, tag: str, published: Mapping[str, Any]) -> tuple[n
             pretrained_text=False,
         )
     return model, open_clip.get_tokenizer(architecture)
+
+
+def _build_from(source: str) -> tuple[nn.Module, Any]:
+    """Build a model and its tokenizer from a repository of the hub or from a folder."""
+    model = open_clip.create_model(source, require_pretrained=True)
+    return model, open_clip.get_tokenizer(source)
 
 
 class TinyClip(OpenClipBackbone, BatchNormClassifier):

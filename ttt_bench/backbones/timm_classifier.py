@@ -30,10 +30,12 @@ from ttt_bench.api.errors import UserError, unknown
 from ttt_bench.api.specs import BackboneSpec
 from ttt_bench.api.working_copy import WorkingCopy
 from ttt_bench.backbones import tiny_resnet
+from ttt_bench.backbones.model_sources import is_source, load_from_source, read_config
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
 from ttt_bench.backbones.weights_file import fill, head_outputs, read_state_dict
 
+CONFIG_FILE = "config.json"
 ACTIVATIONS = tuple(
     getattr(nn, name)
     for name in ("ELU", "GELU", "Hardswish", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU")
@@ -42,6 +44,9 @@ ACTIVATIONS = tuple(
 
 class TimmBackbone(Classifier, PatchEncoder, TrainableClassifier):
     """`timm:NAME` or `timm:NAME.TAG`, such as `timm:resnet50.a1_in1k`.
+
+    `timm:hf-hub:ORGANIZATION/NAME[@REVISION]` is a repository of the hub, and
+    `timm:local-dir:FOLDER` a folder with the files of one: `config.json` and weights.
 
     The image feature is the model's pooled feature before its classifier. Weights are downloaded by
     timm and kept in float32. A file of weights may have a head of any number of classes; its
@@ -54,6 +59,16 @@ class TimmBackbone(Classifier, PatchEncoder, TrainableClassifier):
 
     def __init__(self, argument: str, device: torch.device, weights: Path | None = None) -> None:
         self.name = f"timm:{argument}"
+        if is_source(argument):
+            model = load_from_source(
+                self.name,
+                argument,
+                CONFIG_FILE,
+                weights,
+                lambda: timm.create_model(argument, pretrained=True),
+            )
+            self._adopt(model, device)
+            return
         _check_name(argument, weights is not None)
         if weights is None:
             published = get_pretrained_cfg(argument)
@@ -199,8 +214,12 @@ def spec_of_model(spec: BackboneSpec, argument: str) -> BackboneSpec:
         spec: the spec of all models.
         argument: the model's name, perhaps with a tag.
     """
+    architecture = argument.partition(".")[0]
+    if is_source(argument):
+        config, _ = read_config(argument, CONFIG_FILE)
+        architecture = str((config or {}).get("architecture", ""))
     try:
-        found = _has_batch_norm(argument.partition(".")[0])
+        found = _has_batch_norm(architecture)
     # Loading the model says what is wrong with it.
     except Exception:
         found = False

@@ -15,7 +15,7 @@ from ttt_bench.toolkit.checkpoints import LARGEST_CHECKPOINT, read_checkpoint
 
 SAFETENSORS = ".safetensors"
 # Names under which training scripts save a state dict, in the order in which one is taken.
-WRAPPERS = ("state_dict", "model", "model_ema", "ema")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "last", "model_ema", "ema")
 # Prefixes that data parallelism, Lightning and `torch.compile` leave on every name.
 PREFIXES = ("module.", "model.", "_orig_mod.")
 

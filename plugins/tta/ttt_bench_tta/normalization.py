@@ -51,8 +51,8 @@ def train_normalization(model: WorkingCopy, without_last: bool = False) -> None:
 
 
 def _is_last(name: str) -> bool:
-    # A tower of open_clip has a network of timm inside.
-    name = name.removeprefix("trunk.")
+    # A tower of open_clip has a network of timm inside, a headed network its body.
+    name = name.removeprefix("trunk.").removeprefix("body.")
     return name in LAST_NORMS or any(part in name for part in LAST_LAYERS)
 
 
