@@ -24,6 +24,8 @@ from ttt_bench.runs.plan import make_plan
 from ttt_bench.runs.streams import StreamSetting
 
 RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--limit", "192")
+# They take more than four seconds each; `check_state_saved` tries them at every border of a batch.
+SLOW = ("adacontrast", "cmf", "rmt", "santa")
 CONTINUAL = (*RUN, "--stream", "continual", "--revisit")
 
 
@@ -58,12 +60,12 @@ def test_a_stream_killed_at_its_writes_ends_like_an_undisturbed_one(ttt):
     assert not folder("killed").states.path.exists()
 
 
-def test_every_shipped_online_method_survives_kills(ttt):
+def test_every_quick_shipped_online_method_survives_kills(ttt):
     """All in one command, so that a kill hits one of them and the others continue after it."""
     methods = [
         name
         for name, item in registry().adapters.items()
-        if item.spec.kind == "stream" and item.spec not in SPECS
+        if item.spec.kind == "stream" and item.spec not in SPECS and name not in SLOW
     ]
     if not methods:
         pytest.skip("needs plugins/tta")
@@ -73,10 +75,6 @@ def test_every_shipped_online_method_survives_kills(ttt):
         command += ["--set", "views=8", "--set", "selection=0.25"]
     if "cotta" in methods:
         command += ["--set", "cotta.copies=4"]
-    if "rmt" in methods:
-        command += ["--set", "rmt.warmup_samples=8", "--set", "rmt.prototype_images=8"]
-    if "santa" in methods:
-        command += ["--set", "santa.prototype_images=8"]
     killed(1, 4, [*command, "-o", "killed"])
     code, _, err = ttt(*command, "-o", "undisturbed")
     assert code == 0, err
