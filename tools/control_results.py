@@ -76,14 +76,9 @@ def control_blocks(compared: Mapping[str, Any], controls: Mapping[str, str]) -> 
         ]
         for one in found
     ]
-    clear = [one for one in found if one["p_holm"] < LEVEL]
-    better = [one for one in clear if one["difference"] > 0]
-    worse = [one for one in clear if one["difference"] < 0]
-    unclear = [one for one in found if one["p_holm"] >= LEVEL]
     sentences = [
-        f"Better than their control: {_listed(better)}.",
-        f"Worse than their control: {_listed(worse)}.",
-        f"Not told apart from their control: {_listed(unclear)}.",
+        _sentence(control, [one for one in found if one["control"] == control])
+        for control in dict.fromkeys(one["control"] for one in found)
     ]
     about = (
         "Points, with 95 % intervals over samples and seeds; p after Holm's correction for these "
@@ -97,5 +92,13 @@ def control_blocks(compared: Mapping[str, Any], controls: Mapping[str, str]) -> 
     ]
 
 
-def _listed(found: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{one['method']} (than {one['control']})" for one in found) or "none"
+def _sentence(control: str, found: Sequence[Mapping[str, Any]]) -> str:
+    """Return which methods are better than their control, worse, or not told apart from it."""
+    clear = [one for one in found if one["p_holm"] < LEVEL]
+    parts = {
+        "better": [one["method"] for one in clear if one["difference"] > 0],
+        "worse": [one["method"] for one in clear if one["difference"] < 0],
+        "not told apart": [one["method"] for one in found if one["p_holm"] >= LEVEL],
+    }
+    named = (f"{part}: {', '.join(methods)}" for part, methods in parts.items() if methods)
+    return f"Compared with {control}, {'; '.join(named)}."
