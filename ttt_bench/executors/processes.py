@@ -19,6 +19,8 @@ from ttt_bench.toolkit.parent import end_with_parent
 
 # How often the pool looks whether the user has interrupted the command.
 LOOK_SECONDS = 0.5
+# How long a process that has nothing to do may take to leave.
+LEAVE_SECONDS = 5
 # How many workers a chunk may kill (by memory, mostly) before the run gives up.
 ATTEMPTS = 3
 
@@ -37,9 +39,15 @@ class ProcessPool:
         self._processes: dict[int, tuple[Connection, BaseProcess]] = {}
 
     def close(self) -> None:
-        """End every process, whatever it does."""
-        for connection, process in self._processes.values():
+        """End the processes, which have nothing to do."""
+        self._end(LEAVE_SECONDS)
+
+    def _end(self, seconds: int) -> None:
+        """End every process, by force where it does not leave by itself within some seconds."""
+        for connection, _ in self._processes.values():
             connection.close()
+        for _, process in self._processes.values():
+            process.join(seconds)
             process.kill()
             process.join()
         self._processes.clear()
@@ -61,7 +69,7 @@ class ProcessPool:
             yield from self._run_chunks(spec, number, chunks)
         # The processes of a run that did not end may still compute.
         except BaseException:
-            self.close()
+            self._end(0)
             raise
 
     def _run_chunks(
