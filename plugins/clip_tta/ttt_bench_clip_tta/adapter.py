@@ -31,6 +31,14 @@ class OneByOneConfig(AdapterConfig):
     """The field of a method whose samples follow one another, whatever their batches."""
 
     batch_size: int = Field(
+        default=1, ge=1, description="samples in a batch; changes no prediction"
+    )
+
+
+class EncodedTogetherConfig(OneByOneConfig):
+    """The field of such a method that sees plain images, which are encoded many at a time."""
+
+    batch_size: int = Field(
         default=16, ge=1, description="samples in a batch; changes no prediction"
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench import Prediction, Sample, SampleRNG
-from ttt_bench_clip_tta.adapter import OneByOneConfig, TextAdapter
+from ttt_bench_clip_tta.adapter import EncodedTogetherConfig, TextAdapter
 from ttt_bench_clip_tta.prompts import PromptConfig
 from ttt_bench_clip_tta.views import finite_log
 
@@ -28,7 +28,7 @@ EPSILON = 1e-6
 KEPT_SHARE = 0.2
 
 
-class EcalpConfig(PromptConfig, OneByOneConfig):
+class EcalpConfig(PromptConfig, EncodedTogetherConfig):
     """The release's values, the same for every dataset."""
 
     text_neighbours: int = Field(3, ge=1, description="classes that an image is joined to")

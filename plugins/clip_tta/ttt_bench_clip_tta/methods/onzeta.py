@@ -20,12 +20,12 @@ from ttt_bench import (
     Sample,
     SampleRNG,
 )
-from ttt_bench_clip_tta.adapter import OneByOneConfig, TextAdapter
+from ttt_bench_clip_tta.adapter import EncodedTogetherConfig, TextAdapter
 from ttt_bench_clip_tta.prompts import PromptConfig
 from ttt_bench_clip_tta.views import finite_log
 
 
-class OnZetaConfig(PromptConfig, OneByOneConfig):
+class OnZetaConfig(PromptConfig, EncodedTogetherConfig):
     """The paper's values for ImageNet (section 4.1)."""
 
     length: int = Field(
