@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,13 +146,14 @@ def test_a_dead_worker_is_replaced_and_its_stream_goes_on_from_the_last_state():
     worker.spec = ElsewhereSpec(SPEC)
     killed = False
     counts = dict.fromkeys(alone, 0)
-    for chunk, result in LocalExecutor("", 2).execute(worker, plan.chunks):
-        assert records_equal(without_state(result), alone[chunk.number])
-        counts[chunk.number] += 1
-        if isinstance(result, RecordsWithState) and not killed:
-            killed = True
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGKILL)
+    with closing(LocalExecutor("", 2)) as executor:
+        for chunk, result in executor.execute(worker, plan.chunks):
+            assert records_equal(without_state(result), alone[chunk.number])
+            counts[chunk.number] += 1
+            if isinstance(result, RecordsWithState) and not killed:
+                killed = True
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signal.SIGKILL)
     assert killed
     assert min(counts.values()) == 1
     assert not multiprocessing.active_children()
@@ -247,13 +249,14 @@ def test_ray_keeps_a_stream_on_an_actor_and_goes_on_where_one_is_lost(monkeypatc
 
     worker.spec = ElsewhereSpec(SPEC)
     finished, killed = set(), False
-    for chunk, result in RayExecutor("", 2).execute(worker, plan.chunks):
-        assert records_equal(without_state(result), alone[chunk.number])
-        finished.add(chunk.number)
-        if chunk.number == 1 and not killed:
-            killed = True
-            for actor in actors():
-                os.kill(actor, signal.SIGKILL)
+    with closing(RayExecutor("", 2)) as executor:
+        for chunk, result in executor.execute(worker, plan.chunks):
+            assert records_equal(without_state(result), alone[chunk.number])
+            finished.add(chunk.number)
+            if chunk.number == 1 and not killed:
+                killed = True
+                for actor in actors():
+                    os.kill(actor, signal.SIGKILL)
     assert killed
     assert finished == set(alone)
 
