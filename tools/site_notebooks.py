@@ -5,18 +5,22 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PICTURE = "image/png"
 STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add a page and its pictures for each notebook."""
+    # The tests of notebooks need no MkDocs.
+    from mkdocs.structure.files import File
+
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         name = path.stem.replace("_", "-")
         text, pictures = page(json.loads(path.read_text("utf-8")), name)

@@ -67,7 +67,7 @@ class LinearHeadBackbone(Classifier, TrainableClassifier):
 
     takes_weights = True
     name: str
-    model: HeadedNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
+    network: HeadedNetwork
     # What is on the card besides the weights' hash and the transform.
     _recorded: Mapping[str, Any] = MappingProxyType({})
 
@@ -84,10 +84,10 @@ class LinearHeadBackbone(Classifier, TrainableClassifier):
         try:
             with torch.no_grad():
                 expected = model(noise)
-                self.model = split_head(self.name, model)
-                feature = self.model.body(noise)
+                self.model = self.network = split_head(self.name, model)
+                feature = self.network.body(noise)
                 fits = feature.ndim == 2 and torch.allclose(
-                    self.model.head(feature), expected, atol=1e-4
+                    self.network.head(feature), expected, atol=1e-4
                 )
         except UserError:
             raise
@@ -123,22 +123,22 @@ class LinearHeadBackbone(Classifier, TrainableClassifier):
     def encode_image(
         self, pixels: Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch dim"]:
-        return _body(self.model, pixels)
+        return _body(self.network, pixels)
 
     @override
     def head(self, features: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch outputs"]:
-        return self.model.head(features)
+        return self.network.head(features)
 
     @override
     def working_copy(self, classes: ClassSet, templates: Sequence[str]) -> WorkingCopy:
         columns = torch.tensor(self._columns(classes), device=self.device)
-        return WorkingCopy(copy.deepcopy(self.model), _body, partial(_classify, columns))
+        return WorkingCopy(copy.deepcopy(self.network), _body, partial(_classify, columns))
 
     @override
     def class_weights(
         self, classes: ClassSet, templates: Sequence[str]
     ) -> Float[Tensor, "classes dim"]:
-        return self.model.head.weight.detach()[self._columns(classes)]
+        return self.network.head.weight.detach()[self._columns(classes)]
 
     def _columns(self, classes: ClassSet) -> list[int]:
         return classes.head_outputs("the backbone's", self.num_classes)
@@ -148,7 +148,7 @@ class LinearHeadBackbone(Classifier, TrainableClassifier):
         return {
             "weights": self.weights_hash(),
             **self._recorded,
-            "dtype": str(self.model.head.weight.dtype).removeprefix("torch."),
+            "dtype": str(self.network.head.weight.dtype).removeprefix("torch."),
             "transform": self._transform_card(),
         }
 

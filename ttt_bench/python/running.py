@@ -132,8 +132,9 @@ def run_request(
 
 def _listed(value: Any) -> list[Any]:
     """Return one value or several as a list."""
-    alone = isinstance(value, str | type | Dataset) or not isinstance(value, Iterable)
-    return [value] if alone else list(value)
+    if isinstance(value, str | type | Dataset) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
 
 
 def _sweeps(sweep: Mapping[str, Any]) -> dict[str, list[Any]]:
