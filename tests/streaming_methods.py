@@ -7,20 +7,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from tests.worker_specs import worker_spec
 from ttt_bench import Adapter, AdapterConfig, AdapterSpec, Prediction, registered
 from ttt_bench.engine import stream
 from ttt_bench.engine.worker import MethodWorkerSpec
 
-SPEC = MethodWorkerSpec(
-    method="drifting",
-    config={"batch_size": 8},
-    dataset="cifar10-c-mini",
-    backbone="tiny-clip",
-    data_root=None,
-    device="cpu",
-    seed=0,
-    batch_size=16,
-)
+SPEC = worker_spec("drifting", batch_size=16, config={"batch_size": 8})
 
 
 class OnlineConfig(AdapterConfig):

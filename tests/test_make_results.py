@@ -64,7 +64,7 @@ def test_methods_are_compared_with_their_controls_instead_of_all_pairs(home: Pat
     result = replace(RESULT, tables=("results",), controls={"apm": "tpt", "tpt": "nothing"})
     (text,) = write([result], home, home).values()
     low, high = bootstrap_intervals(np.array([0]), np.array([60]), 300)[0]
-    assert f"| apm | tpt | -20.0 | {low:.1f} to {high:.1f} | < 0.0001 |" in text
+    assert f"| apm | tpt | -20.0 | {low:.1f} to {high:.1f} | below 0.0001 |" in text
     assert "\n- Compared with tpt, worse: apm.\n" in text
     assert "is better than" not in text
 

@@ -19,11 +19,12 @@ from timm.models._hub import save_for_hf
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 from ttt_bench import ClassSet, UserError, load_backbone, seeded
-from ttt_bench.backbones import model_sources, published_weights
+from ttt_bench.backbones import model_sources
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.backbones.timm_classifier import TimmBackbone
 from ttt_bench.backbones.torchvision_classifier import TorchvisionBackbone
 from ttt_bench.registry import registry
+from ttt_bench.toolkit import network
 
 WEIGHTS = ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
 SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
@@ -35,7 +36,7 @@ def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(published_weights, "SECONDS", 0.5)
+    monkeypatch.setattr(network, "SECONDS", 0.5)
     model_sources._hub_config.cache_clear()
 
 

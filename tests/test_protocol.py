@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.worker_specs import worker_spec
 from ttt_bench.api.adapter import Adapter, AdapterConfig
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Entry, spread_sample
@@ -21,28 +22,15 @@ from ttt_bench.api.task import Task
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.datasets.image_folder import ImageFolder
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
+from ttt_bench.engine.worker import MethodWorker
 from ttt_bench.runs.card import Card, protocol_part, read_card
 from ttt_bench.runs.plan import make_plan
-
-
-def spec(method: str = "clip-zero-shot", batch_size: int = 4) -> MethodWorkerSpec:
-    return MethodWorkerSpec(
-        method=method,
-        config={},
-        dataset="cifar10-c-mini",
-        backbone="tiny-clip",
-        data_root=None,
-        device="cpu",
-        seed=0,
-        batch_size=batch_size,
-    )
 
 
 def worker_of(adapter: Callable[[AdapterConfig], Adapter], dataset, monkeypatch) -> MethodWorker:
     """A worker whose method is the given class, whatever its spec says."""
     monkeypatch.setattr(AdapterSpec, "load", lambda self: adapter)
-    return MethodWorker(spec(), dataset, load_backbone("tiny-clip", "cpu"))
+    return MethodWorker(worker_spec("clip-zero-shot"), dataset, load_backbone("tiny-clip", "cpu"))
 
 
 def reachable(*roots: object) -> list[object]:
@@ -89,9 +77,9 @@ def test_permuted_labels_change_no_prediction(monkeypatch):
     dataset = Cifar10CMini("", None)
     backbone = load_backbone("tiny-clip", "cpu")
     chunk = make_plan(dataset, 20).chunks[0]
-    before = MethodWorker(spec(), dataset, backbone).run(chunk)
+    before = MethodWorker(worker_spec("clip-zero-shot"), dataset, backbone).run(chunk)
     dataset.entries = [Entry(e.key, e.group, 9 - e.label) for e in dataset.entries]
-    after = MethodWorker(spec(), dataset, backbone).run(chunk)
+    after = MethodWorker(worker_spec("clip-zero-shot"), dataset, backbone).run(chunk)
     assert np.array_equal(before.logits, after.logits)
     assert np.array_equal(before.label, 9 - after.label)
 

@@ -15,8 +15,8 @@ from huggingface_hub import constants as hub
 
 from tests.http_server import serve
 from ttt_bench import UserError, load_backbone, seeded
-from ttt_bench.backbones import published_weights
-from ttt_bench.backbones.published_weights import SECONDS, no_network, why_silent
+from ttt_bench.toolkit import network
+from ttt_bench.toolkit.network import SECONDS, no_network, why_silent
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def unreachable(request: pytest.FixtureRequest, monkeypatch, tmp_path: Path) -> 
 def test_weights_are_refused_within_ten_seconds(name: str, unreachable: str, monkeypatch):
     assert SECONDS <= 5
     # A busy machine takes its time to build a model; nothing else may wait.
-    monkeypatch.setattr(published_weights, "SECONDS", 0.5)
+    monkeypatch.setattr(network, "SECONDS", 0.5)
     started = time.perf_counter()
     with pytest.raises(UserError, match=r"does not answer.*--weights") as refused:
         load_backbone(name, "cpu")
@@ -86,7 +86,7 @@ def test_cached_weights_need_no_network(unreachable: str, tmp_path: Path):
 def test_an_error_is_an_answer_and_silence_is_none(closed: str, silent: str, monkeypatch):
     with serve() as site:
         assert why_silent(f"{site.url}/no-such-file") == ""
-    monkeypatch.setattr(published_weights, "SECONDS", 0.1)
+    monkeypatch.setattr(network, "SECONDS", 0.1)
     assert "refused" in why_silent(closed)
     assert why_silent(silent) == "timed out"
     assert why_silent("no address")

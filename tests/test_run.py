@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.records_equal import records_equal
+from tests.worker_specs import worker_spec
 from ttt_bench import AdapterSpec, registered
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
@@ -148,16 +149,7 @@ def test_a_method_that_writes_to_the_backbone_is_caught(ttt, monkeypatch):
     assert "clip-zero-shot changed the weights of tiny-clip" in err
 
 
-SPEC = MethodWorkerSpec(
-    method="apm",
-    config={},
-    dataset="cifar10-c-mini",
-    backbone="tiny-clip",
-    data_root=None,
-    device="cpu",
-    seed=0,
-    batch_size=5,
-)
+SPEC = worker_spec("apm", batch_size=5)
 
 
 def work(spec: MethodWorkerSpec, chunks: list[Chunk]) -> dict[int, Records]:

@@ -15,27 +15,17 @@ from PIL import Image
 from typing_extensions import override
 
 from tests.records_equal import records_equal
+from tests.worker_specs import worker_spec
 from ttt_bench import ClassSet, DatasetSpec
 from ttt_bench.api.dataset import Dataset, Entry
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.hookspecs import hookimpl
-from ttt_bench.engine.worker import MethodWorkerSpec
 from ttt_bench.executors import processes
 from ttt_bench.registry import registered, registry
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.runs.plan import chunk_size, make_plan
 
-ZERO_SHOT = MethodWorkerSpec(
-    method="clip-zero-shot",
-    config={},
-    dataset="cifar10-c-mini",
-    backbone="tiny-clip",
-    data_root=None,
-    device="cpu",
-    seed=0,
-    batch_size=2,
-    feature_cache=False,
-)
+ZERO_SHOT = worker_spec("clip-zero-shot", batch_size=2, feature_cache=False)
 METHODS = {
     "apm": ("--set", "steps=3"),
     "tpt": ("--set", "views=8", "--set", "selection=0.25"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from tools.result_text import signed, table, wrapped
 from ttt_bench.compare.statistics import LEVEL, holm
+from ttt_bench.report.findings import p_text
 
 PLAIN, ALL_VIEWS, CONFIDENT_VIEWS = "clip-zero-shot", "view-mean", "confident-mean"
 # The control of each method on CLIP.
@@ -72,7 +73,7 @@ def control_blocks(compared: Mapping[str, Any], controls: Mapping[str, str]) -> 
             one["control"],
             signed(one["difference"]),
             " to ".join(map(signed, one["ci95"])),
-            f"{one['p_holm']:.2g}" if one["p_holm"] >= 1e-4 else "< 0.0001",
+            p_text(one["p_holm"]),
         ]
         for one in found
     ]

@@ -14,10 +14,10 @@ from PIL import Image
 
 from tests.datasets.drawn_images import CLASSES, draw, photographs, write_folder
 from ttt_bench import UserError
-from ttt_bench.backbones import published_weights
 from ttt_bench.datasets import hugging_face
 from ttt_bench.datasets.hugging_face import HuggingFaceImages
 from ttt_bench.datasets.image_folder import ImageFolder
+from ttt_bench.toolkit import network
 
 NAMES = ["a_cat", "a dog", "hen"]
 FEATURES = {"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)}
@@ -194,7 +194,7 @@ def test_an_absent_dataset_is_refused_at_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(published_weights, "SECONDS", 0.5)
+    monkeypatch.setattr(network, "SECONDS", 0.5)
     started = time.perf_counter()
     assert "127.0.0.1:9 does not answer" in refused("lab/photos,split=test,revision=abc")
     assert time.perf_counter() - started < 10

@@ -63,7 +63,11 @@ def split_head(name: str, model: nn.Module) -> HeadedNetwork:
 
 
 class LinearHeadBackbone(Classifier, TrainableClassifier):
-    """A classifier whose last layer is linear; its image feature is what that layer gets."""
+    """A classifier whose last layer is linear; its image feature is what that layer gets.
+
+    Attributes:
+        network: the model in its two parts.
+    """
 
     takes_weights = True
     name: str

@@ -14,7 +14,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from ttt_bench.api.errors import UserError, first_line
 from ttt_bench.api.regular_files import require_regular
 from ttt_bench.backbones.published_weights import load_published
-from ttt_bench.backbones.quiet import quiet
+from ttt_bench.toolkit.quiet import quiet
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 LARGEST_CONFIG = 1 << 26

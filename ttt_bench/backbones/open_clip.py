@@ -30,8 +30,8 @@ from ttt_bench.backbones import tiny_clip
 from ttt_bench.backbones.model_sources import is_source, load_from_source
 from ttt_bench.backbones.patches import Resized
 from ttt_bench.backbones.published_weights import load_published
-from ttt_bench.backbones.quiet import quiet
 from ttt_bench.backbones.weights_file import load_weights
+from ttt_bench.toolkit.quiet import quiet
 
 CONFIG_FILE = "open_clip_config.json"
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from huggingface_hub import constants as hub
 
 from ttt_bench.api.errors import UserError, first_line, unknown
-from ttt_bench.backbones.published_weights import no_network, why_silent
-from ttt_bench.backbones.quiet import quiet
 from ttt_bench.datasets.path_options import find_path
+from ttt_bench.toolkit.network import no_network, why_silent
+from ttt_bench.toolkit.quiet import quiet
 
 # Splits of test images, in the order in which one is taken.
 TEST_SPLITS = ("test", "validation", "val")

@@ -12,7 +12,7 @@ from typing_extensions import override
 from ttt_bench.api.class_set import ClassSet
 from ttt_bench.api.dataset import Dataset, Entry
 from ttt_bench.backbones.open_clip import OpenClipBackbone
-from ttt_bench.backbones.quiet import quiet
+from ttt_bench.toolkit.quiet import quiet
 from ttt_bench.toolkit.seeded import seeded
 
 # Width and height of a usual photograph of ImageNet.

@@ -88,15 +88,18 @@ class MethodWorkerSpec:
         Raises:
             UserError: one of them cannot be loaded.
         """
-        taken = left_over or LeftOver(self)
-        if (taken.spec.dataset, taken.spec.data_root) != (self.dataset, self.data_root):
-            taken.dataset = None
+        kept = LeftOver(self) if left_over is None else left_over
+        if (kept.spec.dataset, kept.spec.data_root) != (self.dataset, self.data_root):
+            kept.dataset = None
         model = (self.backbone, self.device, self.weights)
-        if (taken.spec.backbone, taken.spec.device, taken.spec.weights) != model:
+        if (kept.spec.backbone, kept.spec.device, kept.spec.weights) != model:
             # Freed before another one is loaded.
-            taken.backbone = None
-        dataset = taken.dataset or load_dataset(self.dataset, self.data_root)
-        backbone = taken.backbone or load_backbone(self.backbone, self.device, self.weights)
+            kept.backbone = None
+        dataset, backbone = kept.dataset, kept.backbone
+        if dataset is None:
+            dataset = load_dataset(self.dataset, self.data_root)
+        if backbone is None:
+            backbone = load_backbone(self.backbone, self.device, self.weights)
         return MethodWorker(self, dataset, backbone)
 
 

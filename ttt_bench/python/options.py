@@ -24,7 +24,9 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: there is no such option, or a value is refused.
     """
-    known = dict(_options())
+    known, one_or_several = {}, {}
+    for name, option, several in _options():
+        known[name], one_or_several[name] = option, several
     environment = {
         name: os.environ[option.env]
         for name, option in known.items()
@@ -42,16 +44,17 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
             nearest = max(error.errors(), key=lambda one: len(one["loc"]))
             raise UserError(f"{name}={nearest['input']!r} is refused: {nearest['msg']}") from error
         checked[name] = getattr(model, name)
-    # One tracker or several.
-    if isinstance(track := checked.get("track"), str | list):
-        checked["track"] = (track,) if isinstance(track, str) else tuple(track)
+        if one_or_several[name] and checked[name] is not None:
+            value = checked[name]
+            checked[name] = (value,) if isinstance(value, str) else tuple(value)
     return checked
 
 
-def _options() -> Iterator[tuple[str, Option]]:
-    """Yield the name of each option, with what the command line needs to know of it."""
+def _options() -> Iterator[tuple[str, Option, bool]]:
+    """Yield each option's name, what the command line needs to know, and whether it is a tuple."""
     hints = get_type_hints(RunConfig, include_extras=True)
     for one in fields(RunConfig):
         if get_origin(hints[one.name]) is Annotated:
-            details = (item for item in get_args(hints[one.name]) if isinstance(item, Option))
-            yield one.name, next(details, Option())
+            value_type, *details = get_args(hints[one.name])
+            options = (item for item in details if isinstance(item, Option))
+            yield one.name, next(options, Option()), get_origin(value_type) is tuple

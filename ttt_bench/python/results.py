@@ -144,7 +144,7 @@ class Results:
         Raises:
             UserError: pandas is not installed.
         """
-        return frame(tidy.runs(self._told().comparison))
+        return frame(tidy.runs(self._told.comparison))
 
     def records(self, run: str | None = None) -> "pd.DataFrame":
         """Return the saved predictions, a row for each sample of a run.
@@ -162,7 +162,7 @@ class Results:
         Raises:
             UserError: no run is called so, or pandas is not installed.
         """
-        tables = self._told().comparison.tables
+        tables = self._told.comparison.tables
         pairs = [(table, row) for table in tables for row in table.rows]
         if run is not None:
             named = _wanted(run)
@@ -239,7 +239,7 @@ class Results:
 
     def plot(self, figure: str = "pareto", table: str | None = None) -> Any:
         """Draw a figure of the report; see `Compared.plot`."""
-        return self._told().plot(figure, table)
+        return self._told.plot(figure, table)
 
     def as_json(self) -> dict[str, Any]:
         """Return what `run --format json` prints, each run with the label of its row.
@@ -271,15 +271,10 @@ class Results:
         return self.compare()
 
     @cached_property
-    def _told_left_out(self) -> bool:
-        """Whether the runs that fit no table have been named on standard error."""
+    def _told(self) -> Compared:
+        """The usual comparison; the runs that are not in it are named on standard error, once."""
         for line in self._compared.left_out:
             print_warning(line)
-        return True
-
-    def _told(self) -> Compared:
-        """Return the usual comparison; the first time, name the runs that are not in it."""
-        assert self._told_left_out
         return self._compared
 
     def _dataset(self, run: FinishedRun) -> tuple[Dataset, dict[str, int]]:

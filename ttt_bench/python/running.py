@@ -83,6 +83,7 @@ def run(
             settings=dict(flat_settings(settings or {})),
             sweeps=_sweeps(sweep or {}),
         )
+        require_known(request, given.get("executor", "local"), given.get("track", ()))
         results = run_request(request, given, asked.objects)
     *others, last = results.failures or [""]
     told = [*others, last] if results.runs else others
@@ -96,7 +97,7 @@ def run(
 def run_request(
     request: Request, options: Mapping[str, Any], objects: Mapping[str, Dataset] | None = None
 ) -> Results:
-    """Run what is asked for, by names, with progress on standard error.
+    """Run what is asked for, by names that are known, with progress on standard error.
 
     Args:
         request: methods, datasets, backbones, seeds and settings.
@@ -106,7 +107,6 @@ def run_request(
     Raises:
         UserError: something stands against a run before the first one starts.
     """
-    require_known(request, options.get("executor", "local"), options.get("track", ()))
     configs = request.runs(options)
     # From here on things may take a while: torch is imported.
     from ttt_bench.runner.loading import Loaded

@@ -67,7 +67,7 @@ def _heading(
             f"Differences between {among} that are more than noise (p below {LEVEL}{correction}):"
         )
     smallest = min(pairs, key=lambda pair: pair["p_holm"])
-    p_value = _p_value(smallest["p_holm"])
+    p_value = p_text(smallest["p_holm"])
     none = f"No difference between {among} is more than noise"
     if len(pairs) > 1:
         return f"{none}: the smallest p{correction} is {p_value}."
@@ -100,7 +100,7 @@ def _winners(
 def _better(winner: str, worse: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     losers = _listed([name for name, _ in worse])
     differences = [abs(pair["difference"]) for _, pair in worse]
-    p_value = _p_value(max(pair["p_holm"] for _, pair in worse))
+    p_value = p_text(max(pair["p_holm"] for _, pair in worse))
     if len(worse) == 1:
         low, high = sorted(
             bound if worse[0][1]["difference"] > 0 else -bound for bound in worse[0][1]["ci95"]
@@ -130,5 +130,6 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _p_value(p: float) -> str:
+def p_text(p: float) -> str:
+    """Return a p-value as text, as a bound where it is very small."""
     return f"below {SMALLEST_P}" if p < SMALLEST_P else f"{p:.2g}"

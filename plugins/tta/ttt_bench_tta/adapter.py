@@ -1,13 +1,14 @@
-"""WorkingCopyAdapter: a method that works on a copy of the classifier, batch by batch."""
+"""Methods that work on a copy of the classifier: batch by batch, or on views of each image."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import Adapter, Inputs, Prediction, Sample, SampleRNG, Task
+from ttt_bench import Adapter, AugMixViews, Inputs, Prediction, Sample, SampleRNG, Task
 
 ConfigT = TypeVar("ConfigT", bound=Any)
 
@@ -48,10 +49,33 @@ class WorkingCopyAdapter(Adapter[ConfigT]):
     def predict(
         self, pixels: Float[Tensor, "batch 3 side side"], rngs: Sequence[SampleRNG]
     ) -> Float[Tensor, "batch classes"]:
-        """Return the logits of a batch, and adapt to it.
+        """Return the logits of a batch; a method that adapts to it does so here.
 
         Args:
             pixels: the images, transformed.
             rngs: the random generators of each sample.
         """
-        raise NotImplementedError
+        with torch.no_grad():
+            return self.model(pixels)
+
+
+class AugMixAdapter(Adapter[ConfigT]):
+    """A method that looks at AugMix views of each image; its configuration has `views`.
+
+    Attributes:
+        model: the working copy of the classifier.
+    """
+
+    @property
+    def view_set(self) -> AugMixViews:
+        """The image and crops of it, mixed with chains of operations on them."""
+        return AugMixViews(self.config.views)
+
+    @override
+    def inputs(self, task: Task) -> Inputs:
+        return Inputs(image_features=False, view_pixels=(self.view_set,))
+
+    @override
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.model = task.working_copy()

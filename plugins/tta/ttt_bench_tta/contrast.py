@@ -4,16 +4,24 @@ Source: RMT (Döbler, Marsden and Yang 2023, arXiv 2211.13081, section 3); the l
     supervised contrastive learning (Khosla et al. 2020, arXiv 2004.11362, equation 2).
 """
 
+from typing import ClassVar, TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ttt_bench import SampleRNG, Task, WorkingCopy, seeded
-from ttt_bench_tta.source import TrainingBatches
+from ttt_bench_tta.adapter import WorkingCopyAdapter
+from ttt_bench_tta.augmentation import Augmentation
+from ttt_bench_tta.optimizers import TrainingConfig, make_optimizer
+from ttt_bench_tta.source import TrainingBatches, require_training_images
 
 # The size of the space in which vectors are compared.
 DIM = 128
+ContrastConfigT = TypeVar("ContrastConfigT", bound="ContrastConfig")
 
 
 class Projector(nn.Sequential):
@@ -36,6 +44,60 @@ class Projector(nn.Sequential):
                     device = layer.weight.device
                     layer.cpu().reset_parameters()
                     layer.to(device)
+
+
+class ContrastConfig(TrainingConfig):
+    """The fields of a method that contrasts features with prototypes."""
+
+    lr: float = Field(0.01, gt=0, description="learning rate")
+    contrast_weight: float = Field(1.0, ge=0, description="weight of the contrastive loss")
+    temperature: float = Field(0.1, gt=0, description="tau: temperature of the contrast")
+    prototype_images: int = Field(
+        100_000, ge=1, description="training images for the class means, at most"
+    )
+
+
+class ContrastAdapter(WorkingCopyAdapter[ContrastConfigT]):
+    """A student that learns by the contrast with the class means of the training images.
+
+    Attributes:
+        name: the method's name.
+        projector: maps features to the space of the contrast.
+        drawn: whether the projector has its weights, which are drawn with the first batch.
+        optimizer: the optimizer of the student, `model`, and of the projector.
+        prototypes: the mean features of the classes.
+        augmentation: the random augmentation in the range of the pixels.
+    """
+
+    name: ClassVar[str]
+    fixed = ("prototypes", "augmentation")
+
+    @override
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        require_training_images(task, self.name, instead="roid")
+        self.choose_parameters()
+        self.projector = Projector(task.backbone.feature_dim).to(task.device)
+        self.drawn = False
+        learning = nn.ModuleList([self.model, self.projector])
+        self.optimizer = make_optimizer(learning, self.config, nesterov=True)
+        self.augmentation = Augmentation(task.backbone)
+        self.prototypes = task.once("class means", self.class_means)
+
+    def choose_parameters(self) -> None:
+        """Choose what of the student learns, and by which statistics it normalizes."""
+        raise NotImplementedError
+
+    def class_means(self) -> Float[Tensor, "prototypes dim"]:
+        """Return the mean feature of every class; the same for every stream."""
+        config = self.config
+        return class_means(self.model, self.task, config.batch_size, config.prototype_images)
+
+    def draw_once(self, rng: SampleRNG) -> None:
+        """Draw the weights of the projector by the first sample of the stream."""
+        if not self.drawn:
+            self.projector.draw(rng)
+            self.drawn = True
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Normalization layers: their statistics, and their weights and biases as all that trains."""
+"""Normalization layers: their statistics; and which weights and biases of a network learn."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,6 +48,12 @@ def train_normalization(model: WorkingCopy, without_last: bool = False) -> None:
             "this method trains BatchNorm, LayerNorm or GroupNorm layers, and the backbone has "
             "none that it may train; choose another --backbone"
         )
+
+
+def train_weights_and_biases(model: WorkingCopy) -> None:
+    """Let every weight and bias of the network learn, and nothing else."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.rpartition(".")[2] in ("weight", "bias"))
 
 
 def _is_last(name: str) -> bool:

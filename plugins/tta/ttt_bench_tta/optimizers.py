@@ -25,7 +25,7 @@ class TrainingConfig(AdapterConfig):
 
 
 def make_optimizer(
-    model: nn.Module, config: TrainingConfig, nesterov: bool = False
+    model: nn.Module, config: TrainingConfig, nesterov: bool = False, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     """Return the configured optimizer of the parameters that learn.
 
@@ -33,11 +33,14 @@ def make_optimizer(
         model: the working copy.
         config: the method's configuration.
         nesterov: whether SGD has Nesterov's momentum.
+        weight_decay: the weight decay.
     """
-    parameters, lr = trained(model), config.lr
+    parameters = trained(model)
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.999))
-    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, nesterov=nesterov)
+        return torch.optim.Adam(parameters, config.lr, (0.9, 0.999), weight_decay=weight_decay)
+    return torch.optim.SGD(
+        parameters, config.lr, config.momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
 
 
 def make_scaled_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

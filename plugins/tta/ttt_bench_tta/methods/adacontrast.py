@@ -26,8 +26,8 @@ from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.augmentation import Augmentation
 from ttt_bench_tta.methods.cotta import average
 from ttt_bench_tta.methods.norm_ema import configure as follow_statistics
-from ttt_bench_tta.normalization import follow_batches, trained
-from ttt_bench_tta.optimizers import TrainingConfig, descend
+from ttt_bench_tta.normalization import follow_batches, train_weights_and_biases
+from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
 
 Pixels = Float[Tensor, "batch 3 side side"]
 # The share of a batch in BatchNorm's new statistics, torch's default.
@@ -39,7 +39,7 @@ class AdaContrastConfig(TrainingConfig):
     """The values of the online form; the paper's own are for several epochs of a domain."""
 
     lr: float = Field(2e-4, gt=0, description="learning rate")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay")
     teacher_momentum: float = Field(
         0.999, ge=0, le=1, description="m: weight of the past in the momentum model's average"
     )
@@ -97,8 +97,7 @@ class Views:
 def configure(model: WorkingCopy) -> None:
     """Let BatchNorm's statistics follow the batches, and train every weight and bias."""
     follow_statistics(model, STATISTICS_RATE)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.rpartition(".")[2] in ("weight", "bias"))
+    train_weights_and_biases(model)
 
 
 def vote(
@@ -237,7 +236,9 @@ class AdaContrast(WorkingCopyAdapter[AdaContrastConfig]):
         config, device = self.config, task.device
         configure(self.model)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(
+            self.model, config, nesterov=True, weight_decay=config.weight_decay
+        )
         none = torch.empty(0, task.backbone.feature_dim, device=device)
         self.queue = Newest(config.queue, none, torch.empty(0, dtype=torch.long, device=device))
         self.bank = Newest(config.queue, none, torch.empty(0, len(task.classes), device=device))
@@ -297,19 +298,6 @@ class AdaContrast(WorkingCopyAdapter[AdaContrastConfig]):
             return torch.stack(changed)
 
         return self.augmentation.changed(pixels, each)
-
-
-def make_optimizer(model: WorkingCopy, config: AdaContrastConfig) -> torch.optim.Optimizer:
-    """Return the configured optimizer of all weights and biases."""
-    if config.optimizer == "adam":
-        return torch.optim.Adam(trained(model), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        trained(model),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-    )
 
 
 def weak(side: int) -> Callable[[Tensor], Tensor]:

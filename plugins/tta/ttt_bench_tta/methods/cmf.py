@@ -6,21 +6,14 @@ Code: mariodoebler/test-time-adaptation, cmf.py (MIT licence), after the authors
 Kind: stream. Weight and bias of the normalization layers learn, on the batch's own statistics.
 """
 
-from collections.abc import Sequence
-
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import SampleRNG, Task, WorkingCopy
-from ttt_bench_tta.adapter import WorkingCopyAdapter
-from ttt_bench_tta.augmentation import Augmentation
+from ttt_bench import Task, WorkingCopy
 from ttt_bench_tta.methods import roid
-from ttt_bench_tta.methods.tent import configure
 from ttt_bench_tta.normalization import trained, weights_of
-from ttt_bench_tta.optimizers import TrainingConfig, make_optimizer
 
 Weights = dict[str, Tensor]
 # The gain's least value, and the value from which on it is 1.
@@ -29,10 +22,9 @@ LEAST, WHOLE = 0.89, 0.9999
 NUMBERS = 38400
 
 
-class CmfConfig(TrainingConfig):
+class CmfConfig(roid.StepConfig):
     """The paper's values for ImageNet-C (section 4)."""
 
-    lr: float = Field(2.5e-4, gt=0, description="learning rate")
     alpha: float = Field(
         0.99, ge=0, le=1, description="share of the hidden weights that the trained ones leave"
     )
@@ -45,14 +37,6 @@ class CmfConfig(TrainingConfig):
         lt=1,
         description="q: noise of the hidden weights, for 38400 trained numbers as in ViT-B/16; in "
         "proportion for other networks",
-    )
-    mean_momentum: float = Field(
-        0.9, ge=0, lt=1, description="weight of the past in the mean prediction"
-    )
-    temperature: float = Field(1 / 3, gt=0, description="temperature of the samples' weights")
-    consistency: bool = Field(True, description="whether augmented views must agree as well")
-    prior_correction: bool = Field(
-        True, description="whether logits are multiplied by the batch's class frequencies"
     )
 
 
@@ -97,31 +81,21 @@ def filter_weights(
     roid.move_towards(model, hidden, 1 - gamma)
 
 
-class Cmf(WorkingCopyAdapter[CmfConfig]):
+class Cmf(roid.StepAdapter[CmfConfig]):
     """`cmf`: learns from certain and diverse samples, with filtered weights.
 
     Attributes:
-        optimizer: the optimizer, which lives as long as the stream.
-        source: the parameters before any adaptation, by name.
         hidden: the hidden weights, by name.
         variance: P, the variance of the hidden weights.
-        mean: the mean prediction, uniform at the start.
-        augmentation: the random augmentation in the range of the pixels.
     """
 
     Config = CmfConfig
-    fixed = ("source", "augmentation")
 
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        configure(self.model)
-        self.optimizer = make_optimizer(self.model, self.config, nesterov=True)
-        self.source, self.hidden = weights_of(self.model), weights_of(self.model)
+        self.hidden = weights_of(self.model)
         self.variance = 0.0
-        classes = len(task.classes)
-        self.mean = torch.full((classes,), 1 / classes, device=task.device)
-        self.augmentation = Augmentation(task.backbone)
 
     @property
     def q(self) -> float:
@@ -130,13 +104,7 @@ class Cmf(WorkingCopyAdapter[CmfConfig]):
         return min(self.config.q * numbers / NUMBERS, 0.99)
 
     @override
-    def predict(
-        self, pixels: Float[Tensor, "batch 3 side side"], rngs: Sequence[SampleRNG]
-    ) -> Float[Tensor, "batch classes"]:
-        config = self.config
-        augment = self.augmentation.drawn_by(rngs[0]) if config.consistency else None
-        step = roid.Step(config.batch_size, config.temperature, config.mean_momentum)
-        logits, self.mean = roid.learn(self.model, self.optimizer, pixels, self.mean, augment, step)
-        beta, self.variance = gain(self.variance, self.q, config.alpha)
-        filter_weights(self.model, self.hidden, self.source, config.alpha, beta, config.gamma)
-        return roid.correct_prior(logits) if config.prior_correction else logits
+    def filter_weights(self) -> None:
+        alpha, gamma = self.config.alpha, self.config.gamma
+        beta, self.variance = gain(self.variance, self.q, alpha)
+        filter_weights(self.model, self.hidden, self.source, alpha, beta, gamma)

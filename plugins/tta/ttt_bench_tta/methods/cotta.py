@@ -20,7 +20,7 @@ from ttt_bench import SampleRNG, Task, WorkingCopy
 from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.augmentation import Augmentation
 from ttt_bench_tta.losses import cross_entropy, symmetric_cross_entropy
-from ttt_bench_tta.normalization import use_batch_statistics
+from ttt_bench_tta.normalization import train_weights_and_biases, use_batch_statistics
 from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
 
 Pixels = Float[Tensor, "batch 3 side side"]
@@ -53,8 +53,7 @@ class CottaConfig(TrainingConfig):
 def configure(model: WorkingCopy) -> None:
     """Normalize by the batch's statistics, and train every weight and bias."""
     use_batch_statistics(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.rpartition(".")[2] in ("weight", "bias"))
+    train_weights_and_biases(model)
 
 
 @torch.no_grad()

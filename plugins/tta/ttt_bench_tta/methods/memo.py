@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench import (
-    Adapter,
     AdapterConfig,
-    AugMixViews,
-    Inputs,
     Prediction,
     Sample,
     SampleRNG,
@@ -27,6 +24,7 @@ from ttt_bench import (
     WorkingCopy,
     marginal_entropy,
 )
+from ttt_bench_tta.adapter import AugMixAdapter
 from ttt_bench_tta.normalization import (
     PriorStatistics,
     put_back,
@@ -101,7 +99,7 @@ def learn(
     return torch.stack(predictions)  # (steps, classes)
 
 
-class Memo(Adapter[MemoConfig]):
+class Memo(AugMixAdapter[MemoConfig]):
     """`memo`: one image, its views, one step.
 
     Attributes:
@@ -111,19 +109,9 @@ class Memo(Adapter[MemoConfig]):
 
     Config = MemoConfig
 
-    @property
-    def view_set(self) -> AugMixViews:
-        """The image and crops of it, mixed with chains of operations on them."""
-        return AugMixViews(self.config.views)
-
-    @override
-    def inputs(self, task: Task) -> Inputs:
-        return Inputs(image_features=False, view_pixels=(self.view_set,))
-
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        self.model = task.working_copy()
         configure(self.model, self.config.prior)
         self.source = weights_of(self.model)
 

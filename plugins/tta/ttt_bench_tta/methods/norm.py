@@ -6,15 +6,11 @@ Code: DequanWang/tent, norm.py (MIT licence).
 Kind: batch. Nothing is trained, and nothing is kept.
 """
 
-from collections.abc import Sequence
-
-import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
-from ttt_bench import AdapterConfig, SampleRNG, Task, WorkingCopy
+from ttt_bench import AdapterConfig, Task, WorkingCopy
 from ttt_bench_tta.adapter import WorkingCopyAdapter
 from ttt_bench_tta.normalization import PriorStatistics, replace_batch_norm, use_batch_statistics
 
@@ -56,10 +52,3 @@ class Norm(WorkingCopyAdapter[NormConfig]):
     def setup(self, task: Task) -> None:
         super().setup(task)
         configure(self.model, self.config.prior)
-
-    @override
-    @torch.no_grad()
-    def predict(
-        self, pixels: Float[Tensor, "batch 3 side side"], rngs: Sequence[SampleRNG]
-    ) -> Float[Tensor, "batch classes"]:
-        return self.model(pixels)

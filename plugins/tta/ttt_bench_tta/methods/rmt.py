@@ -20,32 +20,24 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench import SampleRNG, Task, WorkingCopy
-from ttt_bench_tta.adapter import WorkingCopyAdapter
-from ttt_bench_tta.augmentation import Augmentation
-from ttt_bench_tta.contrast import Projector, class_means, contrastive
+from ttt_bench_tta.contrast import ContrastAdapter, ContrastConfig, contrastive
 from ttt_bench_tta.losses import symmetric_cross_entropy
 from ttt_bench_tta.methods.cotta import average, configure
-from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
-from ttt_bench_tta.source import TrainingBatches, require_training_images
+from ttt_bench_tta.optimizers import descend
+from ttt_bench_tta.source import TrainingBatches
 
 Pixels = Float[Tensor, "batch 3 side side"]
 Labelled = tuple[Float[Tensor, "images 3 side side"], Int[Tensor, " images"]]
 
 
-class RmtConfig(TrainingConfig):
+class RmtConfig(ContrastConfig):
     """The paper's values for ImageNet-C (section 4)."""
 
-    lr: float = Field(0.01, gt=0, description="learning rate")
     teacher_momentum: float = Field(
         0.999, ge=0, le=1, description="alpha: weight of the past in the teacher's average"
     )
-    contrast_weight: float = Field(1.0, ge=0, description="lambda_CL: weight of the contrast")
     source_weight: float = Field(
         1.0, ge=0, description="lambda_CE: weight of replayed training images"
-    )
-    temperature: float = Field(0.1, gt=0, description="tau: temperature of the contrast")
-    prototype_images: int = Field(
-        100_000, ge=1, description="training images for the class means, at most"
     )
     warmup_samples: int = Field(
         50_000, ge=0, description="training images for the warm-up, counted as often as they come"
@@ -134,35 +126,22 @@ def learn(
     return logits.detach() + target
 
 
-class Rmt(WorkingCopyAdapter[RmtConfig]):
+class Rmt(ContrastAdapter[RmtConfig]):
     """`rmt`: a student and its teacher, both of which predict.
 
     Attributes:
         teacher: the average of the students.
-        projector: maps features to the space of the contrast.
-        drawn: whether the projector has its weights, which are drawn with the first batch.
-        optimizer: the optimizer of the student, `model`, and of the projector.
-        prototypes: the mean features of the classes.
         next_batch: the batch of training images that comes next.
-        augmentation: the random augmentation in the range of the pixels.
     """
 
     Config = RmtConfig
-    fixed = ("prototypes", "augmentation")
+    name = "rmt"
 
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        require_training_images(task, "rmt", instead="roid")
         config = self.config
-        configure(self.model)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
-        self.projector = Projector(task.backbone.feature_dim).to(task.device)
-        self.drawn = False
-        learning = nn.ModuleList([self.model, self.projector])
-        self.optimizer = make_optimizer(learning, config, nesterov=True)
-        self.augmentation = Augmentation(task.backbone)
-        self.prototypes = task.once("class means", self.class_means)
         steps = config.warmup_samples // config.batch_size
         warm = copy.deepcopy(task.once("warm-up", lambda: self.warmed_up(steps)))
         self.model.load_state_dict(warm["student"])
@@ -170,15 +149,14 @@ class Rmt(WorkingCopyAdapter[RmtConfig]):
         self.optimizer.load_state_dict(warm["optimizer"])
         self.next_batch = steps % len(self.training_batches)
 
+    @override
+    def choose_parameters(self) -> None:
+        configure(self.model)
+
     @property
     def training_batches(self) -> TrainingBatches:
         """All training images in batches."""
         return TrainingBatches(self.task, self.config.batch_size)
-
-    def class_means(self) -> Float[Tensor, "prototypes dim"]:
-        """Return the mean feature of every class; the same for every stream."""
-        config = self.config
-        return class_means(self.model, self.task, config.batch_size, config.prototype_images)
 
     def warmed_up(self, steps: int) -> dict[str, Any]:
         """Return student, teacher and optimizer after the warm-up; the same for every stream."""
@@ -210,9 +188,7 @@ class Rmt(WorkingCopyAdapter[RmtConfig]):
     @override
     def predict(self, pixels: Pixels, rngs: Sequence[SampleRNG]) -> Float[Tensor, "batch classes"]:
         config = self.config
-        if not self.drawn:
-            self.projector.draw(rngs[0])
-            self.drawn = True
+        self.draw_once(rngs[0])
         logits = learn(
             self.model,
             self.teacher,

@@ -9,6 +9,7 @@ Kind: stream. Weight and bias of the normalization layers learn, on the batch's 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +27,15 @@ from ttt_bench_tta.normalization import weights_of
 from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
 
 Pixels = Float[Tensor, "batch 3 side side"]
+StepConfigT = TypeVar("StepConfigT", bound="StepConfig")
 # The largest probability in the likelihood ratio, and a small number for its logarithm.
 CLIP, TINY = 0.99, 1e-5
 
 
-class RoidConfig(TrainingConfig):
-    """The paper's values for ImageNet-C (section 4)."""
+class StepConfig(TrainingConfig):
+    """The fields of a step of ROID, which CMF takes as well."""
 
     lr: float = Field(2.5e-4, gt=0, description="learning rate")
-    source_share: float = Field(
-        0.01, ge=0, le=1, description="share of the trained weights mixed in after each step"
-    )
     mean_momentum: float = Field(
         0.9, ge=0, lt=1, description="weight of the past in the mean prediction"
     )
@@ -44,6 +43,14 @@ class RoidConfig(TrainingConfig):
     consistency: bool = Field(True, description="whether augmented views must agree as well")
     prior_correction: bool = Field(
         True, description="whether logits are multiplied by the batch's class frequencies"
+    )
+
+
+class RoidConfig(StepConfig):
+    """The paper's values for ImageNet-C (section 4)."""
+
+    source_share: float = Field(
+        0.01, ge=0, le=1, description="share of the trained weights mixed in after each step"
     )
 
 
@@ -147,8 +154,8 @@ def move_towards(model: WorkingCopy, weights: dict[str, Tensor], share: float) -
             parameter.mul_(1 - share).add_(weights[name], alpha=share)
 
 
-class Roid(WorkingCopyAdapter[RoidConfig]):
-    """`roid`: learns from certain and diverse samples, near the trained weights.
+class StepAdapter(WorkingCopyAdapter[StepConfigT]):
+    """A method that takes ROID's steps, and filters the weights after each.
 
     Attributes:
         optimizer: the optimizer, which lives as long as the stream.
@@ -157,7 +164,6 @@ class Roid(WorkingCopyAdapter[RoidConfig]):
         augmentation: the random augmentation in the range of the pixels.
     """
 
-    Config = RoidConfig
     fixed = ("source", "augmentation")
 
     @override
@@ -184,5 +190,19 @@ class Roid(WorkingCopyAdapter[RoidConfig]):
             augment,
             Step(config.batch_size, config.temperature, config.mean_momentum),
         )
-        move_towards(self.model, self.source, config.source_share)
+        self.filter_weights()
         return correct_prior(logits) if config.prior_correction else logits
+
+    def filter_weights(self) -> None:
+        """Change the weights that a step has learned."""
+        raise NotImplementedError
+
+
+class Roid(StepAdapter[RoidConfig]):
+    """`roid`: learns from certain and diverse samples, near the trained weights."""
+
+    Config = RoidConfig
+
+    @override
+    def filter_weights(self) -> None:
+        move_towards(self.model, self.source, self.config.source_share)

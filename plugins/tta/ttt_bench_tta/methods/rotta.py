@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from ttt_bench import SampleRNG, Task, WorkingCopy
@@ -22,7 +22,7 @@ from ttt_bench_tta.augmentation import Augmentation
 from ttt_bench_tta.losses import cross_entropy
 from ttt_bench_tta.memory import Item, Memory
 from ttt_bench_tta.methods.cotta import average
-from ttt_bench_tta.normalization import ChosenStatistics, replace_batch_norm
+from ttt_bench_tta.normalization import FollowingStatistics, follow_batches, replace_batch_norm
 from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
 
 Pixels = Float[Tensor, "batch 3 side side"]
@@ -47,16 +47,8 @@ class RottaConfig(TrainingConfig):
     )
 
 
-class RobustBatchNorm(ChosenStatistics):
-    """Statistics that follow those of the batches; in eval mode they stay.
-
-    Attributes:
-        rate: alpha, the share of a batch.
-    """
-
-    def __init__(self, layer: nn.BatchNorm2d, rate: float) -> None:
-        super().__init__(layer)
-        self.rate = rate
+class RobustBatchNorm(FollowingStatistics):
+    """Statistics that follow those of the batches, by which images are normalized in train mode."""
 
     @override
     def statistics(
@@ -81,13 +73,6 @@ def configure(model: WorkingCopy, rate: float) -> None:
     model.requires_grad_(False)
     for layer in replace_batch_norm(model, lambda layer: RobustBatchNorm(layer, rate)):
         layer.requires_grad_()
-
-
-def switch_mode(model: WorkingCopy, train: bool) -> None:
-    """Let the statistics follow the batches, or stay; everything else remains in eval mode."""
-    for layer in model.modules():
-        if isinstance(layer, RobustBatchNorm):
-            layer.train(train)
 
 
 @torch.no_grad()
@@ -128,14 +113,14 @@ def update(
     pixels = torch.stack([item.pixels for item in memory.by_class()])
     ages = memory.relative_ages(pixels.device)
     for model in (teacher, student):
-        switch_mode(model, train=True)
+        follow_batches(model, follow=True)
     with torch.no_grad():
         target = teacher(pixels)
     losses = cross_entropy(target, student(augment(pixels)))
     timeliness = torch.exp(-ages) / (1 + torch.exp(-ages))
     descend((losses * timeliness).mean(), optimizer)
     for model in (teacher, student):
-        switch_mode(model, train=False)
+        follow_batches(model, follow=False)
     average(teacher, student, 1 - teacher_rate)
 
 

@@ -13,31 +13,20 @@ from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
 from ttt_bench import SampleRNG, Task, WorkingCopy
-from ttt_bench_tta.adapter import WorkingCopyAdapter
-from ttt_bench_tta.augmentation import Augmentation
-from ttt_bench_tta.contrast import Projector, class_means, contrastive
+from ttt_bench_tta.contrast import ContrastAdapter, ContrastConfig, contrastive
 from ttt_bench_tta.losses import cross_entropy
 from ttt_bench_tta.methods.tent import configure
-from ttt_bench_tta.optimizers import TrainingConfig, descend, make_optimizer
-from ttt_bench_tta.source import require_training_images
+from ttt_bench_tta.optimizers import descend
 
 Pixels = Float[Tensor, "batch 3 side side"]
 
 
-class SantaConfig(TrainingConfig):
+class SantaConfig(ContrastConfig):
     """The release's values for ImageNet-C."""
-
-    lr: float = Field(0.01, gt=0, description="learning rate")
-    contrast_weight: float = Field(1.0, ge=0, description="weight of the contrastive loss")
-    temperature: float = Field(0.1, gt=0, description="tau: temperature of the contrast")
-    prototype_images: int = Field(
-        100_000, ge=1, description="training images for the class means, at most"
-    )
 
 
 def learn(
@@ -82,45 +71,30 @@ def learn(
     return logits.detach()
 
 
-class Santa(WorkingCopyAdapter[SantaConfig]):
+class Santa(ContrastAdapter[SantaConfig]):
     """`santa`: a student that the trained model holds and prototypes align.
 
     Attributes:
         anchor: the trained model.
-        projector: maps features to the space of the contrast.
-        drawn: whether the projector has its weights, which are drawn with the first batch.
-        optimizer: the optimizer of the student, `model`, and of the projector.
-        prototypes: the mean features of the classes.
-        augmentation: the random augmentation in the range of the pixels.
     """
 
     Config = SantaConfig
-    fixed = ("anchor", "prototypes", "augmentation")
+    name = "santa"
+    fixed = ("anchor", *ContrastAdapter.fixed)
 
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        require_training_images(task, "santa", instead="roid")
-        configure(self.model)
         self.anchor = copy.deepcopy(self.model).requires_grad_(False)
-        self.projector = Projector(task.backbone.feature_dim).to(task.device)
-        self.drawn = False
-        learning = nn.ModuleList([self.model, self.projector])
-        self.optimizer = make_optimizer(learning, self.config, nesterov=True)
-        self.augmentation = Augmentation(task.backbone)
-        self.prototypes = task.once("class means", self.class_means)
 
-    def class_means(self) -> Float[Tensor, "prototypes dim"]:
-        """Return the mean feature of every class; the same for every stream."""
-        config = self.config
-        return class_means(self.model, self.task, config.batch_size, config.prototype_images)
+    @override
+    def choose_parameters(self) -> None:
+        configure(self.model)
 
     @override
     def predict(self, pixels: Pixels, rngs: Sequence[SampleRNG]) -> Float[Tensor, "batch classes"]:
         config = self.config
-        if not self.drawn:
-            self.projector.draw(rngs[0])
-            self.drawn = True
+        self.draw_once(rngs[0])
         return learn(
             self.model,
             self.anchor,

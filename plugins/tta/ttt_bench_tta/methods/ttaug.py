@@ -15,17 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
-from ttt_bench import (
-    Adapter,
-    AdapterConfig,
-    AugMixViews,
-    Inputs,
-    Prediction,
-    Sample,
-    SampleRNG,
-    Task,
-    WorkingCopy,
-)
+from ttt_bench import AdapterConfig, Prediction, Sample, SampleRNG, Task, WorkingCopy
+from ttt_bench_tta.adapter import AugMixAdapter
 from ttt_bench_tta.methods.norm_alpha import configure
 
 
@@ -49,7 +40,7 @@ def predict(
     return model(views).mean(dim=0)
 
 
-class TTAug(Adapter[TTAugConfig]):
+class TTAug(AugMixAdapter[TTAugConfig]):
     """`ttaug`: one image, its views, the mean of their logits.
 
     Attributes:
@@ -58,19 +49,9 @@ class TTAug(Adapter[TTAugConfig]):
 
     Config = TTAugConfig
 
-    @property
-    def view_set(self) -> AugMixViews:
-        """The image and crops of it, mixed with chains of operations on them."""
-        return AugMixViews(self.config.views)
-
-    @override
-    def inputs(self, task: Task) -> Inputs:
-        return Inputs(image_features=False, view_pixels=(self.view_set,))
-
     @override
     def setup(self, task: Task) -> None:
         super().setup(task)
-        self.model = task.working_copy()
         configure(self.model, self.config.alpha)
 
     @override
