@@ -69,7 +69,7 @@ class PhotosC(Dataset):
         self.images = Store(
             {
                 "dataset": NAME,
-                "made": "corrupted images",
+                "made": "corrupted images, pixels by zlib",
                 "revision": self._clean.revision,
                 "versions": {package: metadata.version(package) for package in PACKAGES},
             }
