@@ -73,6 +73,16 @@ def test_entries_have_names_datasets_and_backbones_of_their_own():
     assert [run.name for run in runs] == ["", "few steps", "few steps"]
 
 
+def test_entries_have_seeds_and_options_of_their_own():
+    entry = Variant("norm", seeds=(3, 4), options={"stream": "mixed", "limit": 8})
+    runs = Request([Variant("norm"), entry], ["one"]).runs({"limit": 16})
+    assert [(run.seed, run.stream, run.limit, run.folder) for run in runs] == [
+        (0, "grouped", 16, "norm"),
+        (3, "mixed", 8, "norm-stream=mixed-limit=8-seed=3"),
+        (4, "mixed", 8, "norm-stream=mixed-limit=8-seed=4"),
+    ]
+
+
 def test_folders_stay_short_plain_and_apart():
     hostile = [Variant("apm", {"steps": 1}, name) for name in ("../..", "a/b", "a:b", "x" * 300)]
     folders = [run.folder for run in Request(hostile, ["d"]).runs({})]
@@ -122,6 +132,8 @@ def test_what_cannot_be_run_is_one_line(ttt, arguments, wanted: list[str]):
             "runs: [{method: apm, sett: {}}]",
             "unknown option in run.yaml, entry 1 of runs 'sett'; did you mean set",
         ),
+        ("runs: [{method: apm, stream: mixt}]", "entry 1 of runs: stream='mixt' is refused"),
+        ("runs: [{method: apm, limit: 0}]", "entry 1 of runs: limit=0 is refused"),
         ("runs: [{method: 'apm:steps'}]", "entry 1 of runs: method apm:steps: write apm:KEY=VALUE"),
         ("- apm", "run.yaml: needs lines `option: value`"),
         ("seed: [0, x]", "run.yaml: seed="),

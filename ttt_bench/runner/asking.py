@@ -28,6 +28,8 @@ class Variant:
         name: what the user calls its runs, "" for no name.
         datasets: its datasets, empty for those of the command.
         backbones: its backbones, empty for those of the command.
+        seeds: its seeds, empty for those of the command.
+        options: fields of `RunConfig`, such as `limit`, in place of those of the command.
     """
 
     method: str
@@ -35,6 +37,8 @@ class Variant:
     name: str = ""
     datasets: tuple[str, ...] = ()
     backbones: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,16 @@ class Request:
                 continue
             sweeps = swept[variant.method]
             _require_once(variant, shared[variant.method], sweeps)
+            seeds = variant.seeds or self.seeds
             for backbone, values, seed in product(
                 variant.backbones or self.backbones or (None,),
                 product(*sweeps.values()),
-                self.seeds,
+                seeds,
             ):
                 one = dict(zip(sweeps, values, strict=True))
                 several = {
                     "backbone": backbone if len(variant.backbones or self.backbones) > 1 else None,
-                    "seed": seed if len({*self.seeds}) > 1 else None,
+                    "seed": seed if len({*seeds}) > 1 else None,
                 }
                 words = _words(variant, one, several)
                 yield RunConfig(
@@ -121,7 +126,7 @@ class Request:
                     name=variant.name,
                     folder=_folder(words),
                     title=" ".join(words),
-                    **options,
+                    **{**options, **variant.options},
                 )
 
 
@@ -178,7 +183,7 @@ def _words(variant: Variant, swept: Mapping[str, Any], several: Mapping[str, Any
         swept: its values of the settings that are swept.
         several: the values of the options of which the command has several, else None.
     """
-    own = {} if variant.name else variant.settings
+    own = {} if variant.name else {**variant.settings, **variant.options}
     return [
         variant.name or variant.method,
         *(f"{key}={value}" for key, value in {**own, **swept}.items()),

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import Doc
 
 from ttt_bench.api.errors import UserError, unknown
+from ttt_bench.api.precision import Precision
+from ttt_bench.api.stream_name import StreamName
 from ttt_bench.runner.asking import Variant
 from ttt_bench.runner.config import Option, RunConfig
 from ttt_bench.runner.values import read_variant, read_yaml
@@ -20,7 +22,13 @@ SET = (
     "Settings of a method's configuration: `steps: 5` for every method that has the field, or "
     "`apm: {steps: 5}` for one method."
 )
+# The options that an entry may have of its own, each one value.
+OWN = ("limit", "stream", "correlation", "revisit", "precision")
 SWEEP = "Several values for a setting, written as in `set`, such as `apm.steps: [5, 20]`."
+
+
+One = TypeVar("One", str, int)
+Seed = Annotated[int, Field(ge=0)]
 
 
 class RunEntry(BaseModel):
@@ -38,6 +46,24 @@ class RunEntry(BaseModel):
     )
     backbone: str | list[str] | None = Field(
         None, description="Backbone of this entry, in place of the file's."
+    )
+    seed: Seed | list[Seed] | None = Field(
+        None, description="Seed of this entry, in place of the file's."
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Number of samples of this entry, in place of the file's."
+    )
+    stream: StreamName | None = Field(
+        None, description="Order of the samples of this entry, in place of the file's."
+    )
+    correlation: float | None = Field(
+        None, gt=0, description="Dirichlet concentration of this entry, in place of the file's."
+    )
+    revisit: bool | None = Field(
+        None, description="Whether the first group comes again, in place of the file's."
+    )
+    precision: Precision | None = Field(
+        None, description="Precision of this entry's backbone, in place of the file's."
     )
 
 
@@ -149,15 +175,17 @@ def entries(path: Path, content: Mapping[str, Any]) -> list[Variant]:
                 name=entry.name or "",
                 datasets=_several(entry.dataset),
                 backbones=_several(entry.backbone),
+                seeds=_several(entry.seed),
+                options=entry.model_dump(include={*OWN}, exclude_none=True),
             )
         )
     return found
 
 
-def _several(value: str | list[str] | None) -> tuple[str, ...]:
+def _several(value: One | list[One] | None) -> tuple[One, ...]:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def flat_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
