@@ -1,4 +1,7 @@
-"""VTE, TPS and ECALP on the features of `clip_features.npz`, which lies beside a file of this kind.
+"""Further methods, on the inputs of other files, which lie beside a file of this kind.
+
+VTE, TPS and ECALP are computed on the features of `clip_features.npz`, methods that need CLIP's
+towers on the tiny CLIP of `tpt.npz` with the tokens of `clip_towers.npz`.
 
 AdamW's first step is a sign, so TPS moves a coordinate either way where its gradient is rounding
 noise: samples that the release's own rerun in float64 moves are left out. So are those with which
@@ -6,22 +9,31 @@ ECALP's lists of neighbours become full, where the release loses some.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from ttt_bench_tpt import goldens as tpt_goldens
 
 from ttt_bench import UserError
 from ttt_bench_clip_tta.goldens.file import FeatureFile
+from ttt_bench_clip_tta.goldens.towers import TowerFile
 from ttt_bench_clip_tta.methods import ecalp, tps
 from ttt_bench_clip_tta.views import view_statistics
 
 # Arrays of the files that lie beside a file of this kind.
 BESIDE = "golden_file/"
-INPUT = "input/views"
+# The package's own files, each by an array of it.
+OWN = {
+    "input/views": Path(__file__).with_name("clip_features.npz"),
+    "views": Path(tpt_goldens.__file__).with_name("tpt.npz"),
+    "tokens/values": Path(__file__).with_name("clip_towers.npz"),
+}
+# The methods that need CLIP's towers, each with what it computes and what the file expects.
+TOWERS: tuple[Callable[[TowerFile], dict[str, tuple[Tensor, Tensor]]], ...] = ()
 # Logits of the release in float32 and in float64 that are no further apart.
 STABLE = 1e-3
 # ECALP's samples with which a list of 5 to 8 neighbours becomes full.
@@ -35,31 +47,45 @@ def compute(
     """Return pairs of a computed and an expected value by the name of the output.
 
     Raises:
-        UserError: the features that the numbers are of are not there.
+        UserError: the inputs that the numbers are of are not there.
     """
-    file = FeatureFile({**arrays, **_inputs(arrays)}, device)
+    inputs = _inputs(arrays)
+    features = {name: value for name, value in inputs.items() if name.startswith("input/")}
+    file = FeatureFile({**arrays, **features}, device)
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for run in (run_vte, run_tps, run_ecalp):
         pairs |= run(file)
+    towers = TowerFile({**arrays, **inputs, **_as_beside(inputs)}, device)
+    for run in TOWERS:
+        pairs |= run(towers)
     return pairs
 
 
-def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the features, from the file beside or from the package's own."""
-    found: dict[str, Any] = {
+def _inputs(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the arrays of the other files, from beside the file or from the package's own.
+
+    Raises:
+        UserError: they are not those that the numbers are of.
+    """
+    inputs: dict[str, Any] = {
         name.removeprefix(BESIDE): value
         for name, value in arrays.items()
         if name.startswith(BESIDE)
     }
-    if INPUT not in found:
-        with np.load(Path(__file__).with_name("clip_features.npz")) as own:
-            found = dict(own)
-    hashes = dict(zip(arrays["sha256_of"].tolist(), arrays["sha256_16"].tolist(), strict=True))
-    if hashlib.sha256(found[INPUT].tobytes()).hexdigest()[:16] != hashes[INPUT]:
-        raise UserError(
-            "the numbers are of another clip_features.npz; put the one of their seed beside them"
-        )
-    return {name: value for name, value in found.items() if name.startswith("input/")}
+    for array, path in OWN.items():
+        if array not in inputs:
+            with np.load(path) as own:
+                inputs = {**own, **inputs}
+    for array, expected in zip(arrays["sha256_of"], arrays["sha256_16"], strict=True):
+        if hashlib.sha256(inputs[str(array)].tobytes()).hexdigest()[:16] != expected:
+            raise UserError(
+                f"the numbers are of another array {array}; put the files of their seed beside them"
+            )
+    return inputs
+
+
+def _as_beside(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{BESIDE}{name}": value for name, value in inputs.items()}
 
 
 def run_vte(file: FeatureFile) -> dict[str, tuple[Tensor, Tensor]]:
