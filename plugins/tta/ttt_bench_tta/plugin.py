@@ -152,7 +152,7 @@ def _by_other_losses() -> list[AdapterSpec]:
             paper="Niu et al. 2023, Towards Stable Test-Time Adaptation in Dynamic Wild World "
             "(arXiv 2302.12400)",
             needs=TRAINABLE,
-            presets=presets.VIT_RATES,
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.ADAM_CIFAR},
         ),
         _spec(
             "deyo",
@@ -162,7 +162,7 @@ def _by_other_losses() -> list[AdapterSpec]:
             paper="Lee et al. 2024, Entropy is not Enough for Test-Time Adaptation "
             "(arXiv 2403.07366)",
             needs=TRAINABLE,
-            presets=presets.VIT_RATES,
+            presets={**presets.VIT_RATES, "tiny-resnet": presets.ADAM_CIFAR},
         ),
         _spec(
             "rpl",

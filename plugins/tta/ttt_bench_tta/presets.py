@@ -52,7 +52,8 @@ TOLERANCES = {
     )
 }
 # The configurations for CIFAR-10-C (cfgs/cifar10_c) of mariodoebler/test-time-adaptation have Adam
-# with 1e-3 for RPL, CMF, RMT, SANTA and RDumb, and for AdaContrast the values for ImageNet.
+# with 1e-3 for SAR, DeYO, RPL, CMF, RMT, SANTA and RDumb, and for AdaContrast the values for
+# ImageNet.
 ADAM_CIFAR = {"optimizer": "adam", "lr": 1e-3}
 RDUMB_CIFAR = {**ADAM_CIFAR, "similarity_margin": 0.4}
 # 50,000 samples are an epoch of CIFAR-10's training images, of which `cifar10-c-mini` has 320.
