@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from ttt_bench_clip_tta.choosing import fitted
 from ttt_bench_clip_tta.layer_norms import LayerNorms, mean_of
-from ttt_bench_clip_tta.methods import mta, zero
+from ttt_bench_clip_tta.methods import mta, ttl, zero
 from ttt_bench_clip_tta.methods.clipartt import joined_texts
 from ttt_bench_clip_tta.methods.watt import Schedule, WattConfig, learn
 from ttt_bench_clip_tta.prompts import SEVEN, PromptConfig, class_texts
@@ -23,7 +24,16 @@ from ttt_bench_clip_tta.views import (
     vote_scores,
 )
 
-from ttt_bench import ClassSet, DualEncoder, Task, UserError, WorkingCopy, load_backbone
+from ttt_bench import (
+    ClassSet,
+    DualEncoder,
+    Sample,
+    SampleRNG,
+    Task,
+    UserError,
+    WorkingCopy,
+    load_backbone,
+)
 from ttt_bench.registry import registry
 
 SCALE = 100.0
@@ -236,6 +246,48 @@ def test_a_tower_without_layer_norms_is_refused():
     model = WorkingCopy(nn.Conv2d(3, 4, 3), lambda n, p: n(p), lambda n, f: f)
     with pytest.raises(UserError, match="trains the LayerNorm layers"):
         LayerNorms(model)
+
+
+def test_a_low_rank_change_is_added_to_q_and_v_alone():
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(12, 4, generator=draw)  # q, k and v of width 4
+    change = ttl.LowRank.of_zero(ttl.drawn(weight, 2, draw), alpha=6.0)
+    assert torch.equal(change.changed(weight), weight)
+    with torch.no_grad():
+        change.up.copy_(torch.randn(2, 4, 2, generator=draw))
+        added = (change.changed(weight) - weight).unflatten(0, (3, 4))  # (q k v, 4, 4)
+    torch.testing.assert_close(added[0], 3 * change.up[0] @ change.down[0])
+    torch.testing.assert_close(added[2], 3 * change.up[1] @ change.down[1])
+    assert not added[1].any()
+    assert added[0].any()
+    assert added[2].any()
+
+
+def test_ttl_takes_as_many_steps_as_it_is_asked_for(task: Task, monkeypatch: pytest.MonkeyPatch):
+    steps, plain = list[float](), ttl.ChangedTower.step
+
+    def counted(*arguments) -> tuple[Tensor, Tensor]:
+        logits, loss = plain(*arguments)
+        steps.append(float(loss))
+        return logits, loss
+
+    monkeypatch.setattr(ttl.ChangedTower, "step", counted)
+    method = ttl.TTL(ttl.TTLConfig(steps=3, views=4, blocks=1))
+    method.setup(task)
+    sample = Sample("a", Image.effect_mandelbrot((32, 32), (-2, -1, 1, 1), 20).convert("RGB"))
+    (prediction,) = method.adapt([sample], [SampleRNG(0, "a")])
+    assert len(steps) == 3
+    assert steps[-1] < steps[0]
+    assert prediction.step_logits is not None
+    assert prediction.unadapted_logits is not None
+    assert len(prediction.step_logits) == 3
+    frozen = task.logits(task.encode_image([sample]))[0]
+    torch.testing.assert_close(prediction.unadapted_logits, frozen, rtol=1e-4, atol=1e-4)
+
+
+def test_ttl_refuses_a_tower_of_too_few_blocks(task: Task):
+    with pytest.raises(UserError, match="last 3 transformer blocks, and this backbone has 2"):
+        ttl.TTL(ttl.TTLConfig()).setup(task)
 
 
 def test_a_template_without_a_place_for_the_name_is_refused():

@@ -105,6 +105,16 @@ def _by_training() -> list[AdapterSpec]:
             "Generalization with Vision-Language Models (arXiv 2403.12952)",
         ),
         _spec(
+            "ttl",
+            "ttl:TTL",
+            summary="learns low-rank changes of the image tower's attention on an image's views",
+            paper="Imam et al. 2025, Test-Time Low Rank Adaptation via Confidence Maximization for "
+            "Zero-Shot Generalization of Vision-Language Models (arXiv 2407.15913)",
+            needs=TOWERS,
+            # Its image tower has two blocks.
+            presets={"tiny-clip": {"blocks": 2}},
+        ),
+        _spec(
             "watt",
             "watt:Watt",
             summary="trains the image tower with each of several prompts, averages the weights",
@@ -218,9 +228,9 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
         ),
         GoldenSpec(
             name="more_clip",
-            summary="VTE, TPS and ECALP, on the samples of clip_features",
+            summary="VTE, TPS and ECALP on the samples of clip_features, TTL on a tiny CLIP",
             code="ttt_bench_clip_tta.goldens.more:compute",
-            methods=("vte", "tps", "ecalp"),
+            methods=("vte", "tps", "ecalp", "ttl"),
             file="more_clip.npz",
             arrays=frozenset({"ecalp/dimension_weights", "vte/sel01/logits"}),
         ),
