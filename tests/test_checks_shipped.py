@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, Any]] = {
         for name in ("tpt", "tpt-coop", "tpt-cocoop", "c-tpt", "tps")
     },
     "ttl": {"views": 4},
+    "r-tpt": {"views": 8, "selection": 0.25, "neighbours": 4},
     # The image tower uses every capability that the method declares.
     "rlcf": {"views": 8, "selection": 0.25, "tower": "image"},
 }

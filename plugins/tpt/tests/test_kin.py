@@ -1,10 +1,17 @@
-"""C-TPT and RLCF: what their losses add to TPT, and the reward model on the card."""
+"""C-TPT, R-TPT and RLCF: what they change in TPT, and the reward model on the card."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from ttt_bench_tpt.methods.c_tpt import CTPT, CTPTConfig, calibrated, dispersion
+from ttt_bench_tpt.methods.r_tpt import (
+    RTPT,
+    RTPTConfig,
+    cosines_to_others,
+    similarity_to_neighbours,
+    uncertainty,
+)
 from ttt_bench_tpt.methods.rlcf import RLCF, RLCFConfig
 from ttt_bench_tpt.methods.tpt import TPT, TPTConfig
 from ttt_bench_tpt.rewards import reinforce
@@ -14,6 +21,7 @@ from ttt_bench import (
     Sample,
     SampleRNG,
     Task,
+    entropy,
     load_backbone,
     load_dataset,
     marginal_entropy,
@@ -61,6 +69,52 @@ def test_c_tpts_weight_is_the_authors_for_each_kind_of_dataset():
     assert spec.dataset_presets["imagenet-a"] == {"dispersion": 20.0}
     assert "imagenet" not in spec.dataset_presets
     assert "per test set" in spec.dataset_presets_note
+
+
+def test_r_tpts_loss_is_the_mean_entropy_and_does_not_ask_views_to_agree():
+    # Two certain views of different classes: their mean distribution is uncertain, they are not.
+    scores = torch.tensor([[[50.0, 0, 0], [0, 50.0, 0]], [[3.0, 1, 0], [0, 2.0, 1]]])
+    kept = torch.zeros(2, 2, dtype=torch.int64)
+    loss = uncertainty(torch.zeros(2, 3, 4), scores, kept)
+    expected = torch.stack([(entropy(one[0]) + entropy(one[1])) / 2 for one in scores])
+    torch.testing.assert_close(loss, expected)
+    assert loss[0] < 1e-6 < marginal_entropy(scores)[0]
+
+
+def test_a_view_is_not_its_own_neighbour_but_its_twin_is():
+    views = torch.nn.functional.normalize(
+        torch.tensor([[[1.0, 0], [1.0, 0], [0, 1.0], [1.0, 1.0]]]), dim=2
+    )
+    similarity = similarity_to_neighbours(cosines_to_others(views), 2)
+    root = 0.5**0.5
+    expected = torch.tensor([[(1 + root) / 2, (1 + root) / 2, root / 2, root]])
+    torch.testing.assert_close(similarity, expected)
+
+
+def test_r_tpt_averages_the_logits_of_views_by_their_company(task: Task):
+    method = RTPT(RTPTConfig(**FEW, neighbours=3, temperature=0.05))
+    method.setup(task)
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 8, 128, generator=draw) + 1
+    views = torch.nn.functional.normalize(features, dim=2)
+    text = torch.nn.functional.normalize(torch.randn(2, 10, 128, generator=draw), dim=2)
+    cosines = views @ views.mT
+    for sample in range(2):
+        others = [
+            sorted(value for j, value in enumerate(row) if j != i)[-3:]
+            for i, row in enumerate(cosines[sample].tolist())
+        ]
+        weights = (torch.tensor(others).mean(dim=1) / 0.05).softmax(dim=0)
+        expected = weights @ method.logits(text, views)[sample]
+        averaged = method.logits(text, method.classified(views))[sample, 0]
+        torch.testing.assert_close(averaged, expected, rtol=1e-4, atol=1e-4)
+        assert weights.max() > 2 * weights.min()
+
+
+def test_r_tpt_with_too_few_views_is_refused_in_one_line(ttt):
+    code, _, err = ttt("run", "-m", "r-tpt", "-d", "cifar10-c-mini", "--set", "views=20")
+    assert code == 2
+    assert "need more than 20 views; set neighbours lower" in err.splitlines()[-1]
 
 
 def test_the_reward_raises_the_classes_that_score_above_the_mean():

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from ttt_bench_tpt import goldens as tpt_goldens
+from ttt_bench_tpt.goldens import more as prompts
 
 from ttt_bench import UserError
 from ttt_bench_clip_tta.goldens import low_rank
@@ -34,7 +35,10 @@ OWN = {
     "tokens/values": Path(__file__).with_name("clip_towers.npz"),
 }
 # The methods that need CLIP's towers, each with what it computes and what the file expects.
-TOWERS: tuple[Callable[[TowerFile], dict[str, tuple[Tensor, Tensor]]], ...] = (low_rank.run_ttl,)
+TOWERS: tuple[Callable[[TowerFile], dict[str, tuple[Tensor, Tensor]]], ...] = (
+    low_rank.run_ttl,
+    prompts.run_rtpt,
+)
 # Logits of the release in float32 and in float64 that are no further apart.
 STABLE = 1e-3
 # ECALP's samples with which a list of 5 to 8 neighbours becomes full.

@@ -146,6 +146,7 @@ def tune(
     share: float,
     loss: Loss = disagreement,
     weight_decay: float = 0.01,
+    classified: Float[Tensor, "samples 1 dim"] | None = None,
 ) -> tuple[Float[Tensor, "samples tokens width"], Float[Tensor, "samples steps_and_one classes"]]:
     """Tune each sample's context down a loss of its confident views, and predict after every step.
 
@@ -159,11 +160,14 @@ def tune(
         share: share of the views that is kept; they are chosen once, before the first step.
         loss: the loss, by default TPT's.
         weight_decay: weight decay of AdamW.
+        classified: the feature that is classified after every step, None for the unaugmented view.
 
     Returns:
-        The tuned contexts, and the scores of the unaugmented view before the first step and after
-        each.
+        The tuned contexts, and the scores of the unaugmented view before the first step, then of
+        `classified` after each step.
     """
+    if classified is None:
+        classified = views[:, :1]  # (samples, 1, dim)
     context = start.context.detach().clone()
     # AdamW is elementwise, so one optimizer of a stack is one optimizer for each sample.
     optimizer = torch.optim.AdamW([context], lr=lr, weight_decay=weight_decay)
@@ -182,7 +186,7 @@ def tune(
         with torch.set_grad_enabled(step < steps):
             start = Start.at(context, texts)
         text = start.text.detach()
-        trajectory.append(logits(text, views[:, :1])[:, 0])
+        trajectory.append(logits(text, classified)[:, 0])
     return context, torch.stack(trajectory, dim=1)  # (samples, steps + 1, classes)
 
 
@@ -232,6 +236,12 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
         """Return the loss of a stack of samples, given the unit features of their views."""
         return disagreement
 
+    def classified(
+        self, views: Float[Tensor, "samples views dim"]
+    ) -> Float[Tensor, "samples 1 dim"]:
+        """Return the feature that is classified, given the unit features of the views."""
+        return views[:, :1]
+
     @override
     def adapt(self, samples: Sequence[Sample], rngs: Sequence[SampleRNG]) -> Sequence[Prediction]:
         config, predictions = self.config, []
@@ -250,6 +260,7 @@ class PromptTuning(PromptAdapter[TuningConfigT]):
                 config.selection,
                 self.loss(samples[part], rngs[part], unit),
                 self.weight_decay,
+                self.classified(unit),
             )
             predictions += [Prediction(s[-1], s[1:], unadapted_logits=s[0]) for s in scores]
         return predictions
