@@ -119,12 +119,17 @@ def circle(imports: list[Import]) -> list[str]:
     return []
 
 
-def plugin_violations(imports: list[Import], package: str) -> list[str]:
-    """Return a message for every import of a plugin that is no public name of ttt_bench."""
+def plugin_violations(imports: list[Import], *packages: str) -> list[str]:
+    """Return a message for every import of a plugin that is no public name of ttt_bench.
+
+    Args:
+        imports: the imports of the plugin's modules.
+        packages: its own package, and others whose modules it may import.
+    """
     return [
         f"{item}; a plugin imports from ttt_bench itself"
         for item in imports
-        if item.imported.startswith("ttt_bench") and item.imported.partition(".")[0] != package
+        if item.imported.startswith("ttt_bench") and item.imported.partition(".")[0] not in packages
         if item.imported != "ttt_bench"
     ]
 
@@ -160,6 +165,16 @@ def test_plugins_import_public_names_alone(folder: str):
     assert any(item.imported == "ttt_bench" for item in imports)
     messages = plugin_violations(imports, package)
     assert not messages, "\n".join(messages)
+
+
+def test_the_audit_imports_public_names_and_apm_alone():
+    package = "ttt_bench_audit"
+    imports = imports_of(REPOSITORY / "audit", package)
+    messages = plugin_violations(imports, package, "ttt_bench_apm")
+    assert not messages, "\n".join(messages)
+    # Nothing that is for use depends on code of the audit.
+    files = [*(REPOSITORY / "ttt_bench").rglob("*.py"), *(REPOSITORY / "plugins").rglob("*.py")]
+    assert not [str(file) for file in files if package in file.read_text("utf-8")]
 
 
 @pytest.mark.parametrize(

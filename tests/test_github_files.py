@@ -48,11 +48,22 @@ def test_a_release_publishes_by_a_token_of_the_workflow_alone():
 
 
 def test_all_distributions_have_one_version():
-    files = [ROOT / "pyproject.toml", *(ROOT / "plugins").glob("*/pyproject.toml")]
+    folders = [ROOT, *(ROOT / "plugins").iterdir(), ROOT / "audit"]
+    files = [folder / "pyproject.toml" for folder in folders if folder.is_dir()]
     projects = [tomllib.loads(file.read_text())["project"] for file in files]
     assert len(projects) > 5
     assert len({project["version"] for project in projects}) == 1
     assert read(ROOT / "CITATION.cff")["version"] == projects[0]["version"]
+
+
+def test_a_release_builds_every_distribution_but_the_audits():
+    (command,) = [
+        step["run"] for step in steps("release.yml") if "pip wheel" in step.get("run", "")
+    ]
+    assert command.split()[-2:] == [".", "./plugins/*/"]
+    audit = tomllib.loads((ROOT / "audit/pyproject.toml").read_text())["project"]
+    # An index of packages refuses it, should somebody upload it by hand.
+    assert "Private :: Do Not Upload" in audit["classifiers"]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)

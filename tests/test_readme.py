@@ -11,6 +11,7 @@ PAGES = [
     *(ROOT / "docs").rglob("*.md"),
     *ROOT.glob("*.md"),
     *(ROOT / "plugins").glob("*/README.md"),
+    ROOT / "audit/README.md",
 ]
 
 

@@ -60,7 +60,7 @@ def dangers(source: str) -> list[str]:
 
 
 def sources() -> Iterator[Path]:
-    for folder in ("ttt_bench", "plugins", "tools", "benchmarks"):
+    for folder in ("ttt_bench", "plugins", "audit", "tools", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             if not {"build", "tests"} & set(path.relative_to(ROOT).parts):
                 yield path

@@ -1,0 +1,1 @@
+"""Methods and a dataset for the audit alone: none of them is for use."""
