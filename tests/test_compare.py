@@ -302,7 +302,7 @@ def test_show_of_everything_that_is_registered(ttt, name: str, texts: list[str])
 def test_kinds_and_known_failures_are_listed_and_shown(ttt):
     spec = AdapterSpec(
         name="laplace", summary="Laplacian", code="ttt_bench.baselines.source:Source", kind="batch",
-        known_failures={"batch-independence": "by its paper"},
+        trains="a graph", known_failures={"batch-independence": "by its paper"},
     )  # fmt: skip
     with registered(adapters=[spec]):
         _, out, _ = ttt("list", "methods")
@@ -313,9 +313,11 @@ def test_kinds_and_known_failures_are_listed_and_shown(ttt):
         _, out, _ = ttt("list", "methods", "--format", "json")
         row = next(row for row in json.loads(out)["methods"] if row["name"] == "laplace")
         assert (row["kind"], row["known_failures"]) == ("batch", dict(spec.known_failures))
+        assert (row["trains"], row["keeps"], row["release"]) == ("a graph", "", "")
         _, out, _ = ttt("show", "laplace")
         assert "batch (a prediction depends on its batch" in out
         assert "batch-independence: by its paper" in out
+        assert "trains          a graph" in out
 
 
 def test_a_metric_chooses_its_table(ttt, tmp_path: Path):

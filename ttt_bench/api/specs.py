@@ -105,6 +105,9 @@ class AdapterSpec(Spec):
         dataset_presets: configuration values for named datasets, over those of the backbone.
         dataset_presets_note: what the values of `dataset_presets` were chosen on; the card and
             every table show it.
+        trains: what learns at test time, such as "context tokens", "" for nothing.
+        keeps: what a method of kind `stream` carries from sample to sample, "" for nothing.
+        release: the repository of the authors' code and its licence, such as "azshue/TPT, MIT".
         labelled_data: the labelled data the method has learned from, "" for none.
         known_failures: conformance checks that the method fails by design, with the reason of each;
             `list` and every table show them.
@@ -117,6 +120,9 @@ class AdapterSpec(Spec):
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_presets_note: str = ""
+    trains: str = ""
+    keeps: str = ""
+    release: str = ""
     labelled_data: str = ""
     known_failures: Mapping[str, str] = field(default_factory=dict)
 

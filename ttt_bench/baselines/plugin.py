@@ -3,7 +3,10 @@
 from ttt_bench.api.hookspecs import hookimpl
 from ttt_bench.api.specs import CLASSIFIER_FAMILY, AdapterSpec
 
-CLIP = "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision"
+CLIP = (
+    "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision "
+    "(arXiv 2103.00020)"
+)
 
 
 @hookimpl
@@ -22,6 +25,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             code="ttt_bench.baselines.clip:ZeroShot",
             paper=CLIP,
             needs=frozenset({"DualEncoder"}),
+            release="openai/CLIP, MIT",
         ),
         AdapterSpec(
             name="clip-ensemble",
@@ -29,5 +33,6 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             code="ttt_bench.baselines.clip:Ensemble",
             paper=CLIP,
             needs=frozenset({"DualEncoder"}),
+            release="openai/CLIP, MIT",
         ),
     ]

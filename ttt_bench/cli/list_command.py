@@ -56,7 +56,8 @@ def command(category: str, format_: str) -> None:
 def _row(spec: Spec, plugin: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": _name_to_type(spec), "summary": spec.summary, "plugin": plugin}
     if isinstance(spec, AdapterSpec):
-        row |= {"kind": spec.kind, "known_failures": dict(spec.known_failures)}
+        row |= {name: getattr(spec, name) for name in ("kind", "trains", "keeps", "release")}
+        row["known_failures"] = dict(spec.known_failures)
     return row
 
 

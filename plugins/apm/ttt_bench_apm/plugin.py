@@ -23,6 +23,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
                 # released; chosen on held-out training images by tools/choose_apm_preset.py.
                 "tiny-clip": {"image_size": 32, "grid": 8, "widths": (64, 64, 32), "lr": 1e-3},
             },
+            trains="a new network",
+            release="rajatmodi62/apm, Apache-2.0",
         )
     ]
 

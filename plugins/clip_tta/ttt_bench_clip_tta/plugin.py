@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 DUAL_ENCODER = frozenset({"DualEncoder"})
 # The methods that train a copy of the image tower.
 TOWERS = frozenset({"DualEncoder", "TrainableClassifier"})
+LAYER_NORMS = "LayerNorm layers of the image tower"
+FEATURES = "features of each class"
 
 # `ttt-bench clip-tta choose-temperature -d cifar10-c-mini:validation`
 TINY_CLIP_TEMPERATURE = 1.65
@@ -68,6 +70,7 @@ def _by_votes_of_views() -> list[AdapterSpec]:
             summary="the confident views vote, each for its best class",
             paper="Farina et al. 2024, Frustratingly Easy Test-Time Adaptation of Vision-Language "
             "Models (arXiv 2405.18330)",
+            release="FarinaMatteo/zero, MIT",
         ),
         _spec(
             "mta",
@@ -75,6 +78,7 @@ def _by_votes_of_views() -> list[AdapterSpec]:
             summary="classifies the mode of the views' features, views weighted",
             paper="Zanella and Ben Ayed 2024, On the test-time zero-shot generalization of "
             "vision-language models (arXiv 2405.02266)",
+            release="MaxZanella/MTA, MIT",
         ),
         _spec(
             "vte",
@@ -83,6 +87,7 @@ def _by_votes_of_views() -> list[AdapterSpec]:
             paper="Döbler et al. 2024, A Lost Opportunity for Vision-Language Models: A "
             "Comparative Study of Online Test-Time Adaptation for Vision-Language Models (arXiv "
             "2405.14977)",
+            release="mariodoebler/test-time-adaptation, MIT",
         ),
     ]
 
@@ -96,6 +101,7 @@ def _by_training() -> list[AdapterSpec]:
             kind="batch",
             paper="Zanella et al. 2025, Realistic Test-Time Adaptation of Vision-Language Models "
             "(arXiv 2501.03729)",
+            release="MaxZanella/StatA, AGPL-3.0",
         ),
         _spec(
             "tps",
@@ -103,6 +109,8 @@ def _by_training() -> list[AdapterSpec]:
             summary="shifts the text of every class so that confident views agree",
             paper="Sui et al. 2024, Just Shift It: Test-Time Prototype Shifting for Zero-Shot "
             "Generalization with Vision-Language Models (arXiv 2403.12952)",
+            trains="a shift of each class text",
+            release="elaine-sui/TPS, MIT",
         ),
         _spec(
             "ttl",
@@ -113,6 +121,8 @@ def _by_training() -> list[AdapterSpec]:
             needs=TOWERS,
             # Its image tower has two blocks.
             presets={"tiny-clip": {"blocks": 2}},
+            trains="low-rank changes of the image tower's q and v",
+            release="Razaimam45/TTL-Test-Time-Low-Rank-Adaptation, no licence",
         ),
         _spec(
             "watt",
@@ -122,6 +132,8 @@ def _by_training() -> list[AdapterSpec]:
             paper="Osowiechi et al. 2024, WATT: Weight Average Test-Time Adaptation of CLIP "
             "(arXiv 2406.13875)",
             needs=TOWERS,
+            trains=LAYER_NORMS,
+            release="Mehrdad-Noori/WATT, no licence",
         ),
         _spec(
             "clipartt",
@@ -131,6 +143,8 @@ def _by_training() -> list[AdapterSpec]:
             paper="Vargas Hakim et al. 2024, CLIPArTT: Adaptation of CLIP to New Domains at Test "
             "Time (arXiv 2405.00754)",
             needs=TOWERS,
+            trains=LAYER_NORMS,
+            release="dosowiechi/CLIPArTT, no licence",
         ),
         _spec(
             "tent-clip",
@@ -140,6 +154,8 @@ def _by_training() -> list[AdapterSpec]:
             paper="Wang et al. 2021, Tent: Fully Test-Time Adaptation by Entropy Minimization "
             "(arXiv 2006.10726)",
             needs=TOWERS,
+            trains=LAYER_NORMS,
+            release="dosowiechi/CLIPArTT, no licence",
         ),
     ]
 
@@ -155,6 +171,8 @@ def _by_memory() -> list[AdapterSpec]:
             "(arXiv 2403.18293)",
             dataset_presets=presets.tda(),
             dataset_presets_note=presets.CHOSEN,
+            keeps=FEATURES,
+            release="kdiAAA/TDA, MIT",
         ),
         _spec(
             "boostadapter",
@@ -165,6 +183,8 @@ def _by_memory() -> list[AdapterSpec]:
             "via Regional Bootstrapping (arXiv 2410.15430)",
             dataset_presets=presets.boostadapter(),
             dataset_presets_note=presets.CHOSEN,
+            keeps=FEATURES,
+            release="taolinzhang/BoostAdapter, MIT",
         ),
         _spec(
             "dpe",
@@ -175,6 +195,9 @@ def _by_memory() -> list[AdapterSpec]:
             "Vision-Language Models (arXiv 2410.12790)",
             dataset_presets=presets.dpe(),
             dataset_presets_note=presets.CHOSEN,
+            trains="shifts of texts and of image prototypes",
+            keeps="texts, features of each class",
+            release="zhangce01/DPE-CLIP, MIT",
         ),
         _spec(
             "dmn",
@@ -183,6 +206,8 @@ def _by_memory() -> list[AdapterSpec]:
             kind="stream",
             paper="Zhang et al. 2024, Dual Memory Networks: A Versatile Adaptation Approach for "
             "Vision-Language Models (arXiv 2403.17589)",
+            keeps=FEATURES,
+            release="YBZh/DMN, MIT",
         ),
         _spec(
             "onzeta",
@@ -192,6 +217,9 @@ def _by_memory() -> list[AdapterSpec]:
             paper="Qian and Hu 2024, Online Zero-Shot Classification with CLIP (arXiv 2408.13320)",
             dataset_presets=presets.onzeta(),
             dataset_presets_note=presets.COUNTED,
+            trains="a vision proxy of each class",
+            keeps="proxies, class balance",
+            release="idstcv/OnZeta, Apache-2.0",
         ),
         _spec(
             "ecalp",
@@ -201,6 +229,8 @@ def _by_memory() -> list[AdapterSpec]:
             paper="Li et al. 2025, Efficient and Context-Aware Label Propagation for "
             "Zero-/Few-Shot Training-Free Adaptation of Vision-Language Model (arXiv 2412.18303)",
             known_failures={"check_samples_kept": "its graph holds every sample of the stream"},
+            keeps="the feature of every sample",
+            release="Yushu-Li/ECALP, MIT",
         ),
     ]
 

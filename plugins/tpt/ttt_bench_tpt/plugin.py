@@ -41,6 +41,8 @@ FINE_GRAINED = (
 # 95 % interval on 640 images of cifar10-c-mini:validation is. Methods with a loss of its kind,
 # an entropy of confident views, take the same.
 TINY_CLIP = {"lr": 0.05}
+CONTEXT = "context tokens"
+TPT_RELEASE, COOP_RELEASE = "azshue/TPT, MIT", "KaiyangZhou/CoOp, MIT"
 SHOTS = "the prompt was learned on labelled training images"
 
 
@@ -58,6 +60,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             paper=TPT,
             needs=needs,
             presets={"tiny-clip": TINY_CLIP},
+            trains=CONTEXT,
+            release=TPT_RELEASE,
         ),
         AdapterSpec(
             name="c-tpt",
@@ -68,6 +72,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             presets={"tiny-clip": TINY_CLIP},
             dataset_presets={name: {"dispersion": 20.0} for name in SHIFTED},
             dataset_presets_note=BY_THE_AUTHORS,
+            trains=CONTEXT,
+            release="hee-suk-yoon/C-TPT, MIT",
         ),
         AdapterSpec(
             name="r-tpt",
@@ -76,6 +82,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             paper=R_TPT,
             needs=needs,
             presets={"tiny-clip": TINY_CLIP},
+            trains=CONTEXT,
+            release="TomSheng21/R-TPT, no licence",
         ),
         AdapterSpec(
             name="rlcf",
@@ -87,6 +95,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             presets={"tiny-clip": {"reward": ""}},
             dataset_presets={name: {"steps": 5} for name in FINE_GRAINED},
             dataset_presets_note=BY_THE_AUTHORS,
+            trains="context tokens, or the image tower",
+            release="mzhaoshuai/RLCF, Apache-2.0",
         ),
         AdapterSpec(
             name="coop",
@@ -96,6 +106,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             needs=needs,
             presets=coop,
             labelled_data=SHOTS,
+            release=COOP_RELEASE,
         ),
         AdapterSpec(
             name="cocoop",
@@ -105,6 +116,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             needs=needs,
             presets=cocoop,
             labelled_data=SHOTS,
+            release=COOP_RELEASE,
         ),
         AdapterSpec(
             name="tpt-coop",
@@ -114,6 +126,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             needs=needs,
             presets={"tiny-clip": coop["tiny-clip"] | TINY_CLIP},
             labelled_data=SHOTS,
+            trains=CONTEXT,
+            release=TPT_RELEASE,
         ),
         AdapterSpec(
             name="tpt-cocoop",
@@ -123,6 +137,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             needs=needs,
             presets={"tiny-clip": cocoop["tiny-clip"] | TINY_CLIP},
             labelled_data=SHOTS,
+            trains=CONTEXT,
+            release=TPT_RELEASE,
         ),
     ]
 

@@ -12,9 +12,14 @@ SCHNEIDER = (
     "Schneider et al. 2020, Improving robustness against common corruptions by covariate shift "
     "adaptation (arXiv 2006.16971)"
 )
+PORT = "mariodoebler/test-time-adaptation, MIT"
+NORM_LAYERS = "normalization layers"
+LEARNED = "weights, optimizer"
+WITH_MEAN = "weights, optimizer, mean prediction"
 SOURCE_IMAGES = "it sees training images, without their labels, before the test"
 LABELLED_IMAGES = "it sees labelled training images before the test"
 REPLAYED_IMAGES = "it sees labelled training images before the test and during it"
+CLASSIC = ("norm", "tent", "memo", "t3a", "lame", "eta", "sar", "cotta", "rotta", "deyo", "roid")
 
 
 def _spec(name: str, code: str, **fields: Any) -> AdapterSpec:
@@ -44,6 +49,7 @@ def _without_training() -> list[AdapterSpec]:
             kind="batch",
             paper=SCHNEIDER,
             needs=BATCH_NORM,
+            release="DequanWang/tent, MIT",
         ),
         _spec(
             "norm-alpha",
@@ -52,6 +58,7 @@ def _without_training() -> list[AdapterSpec]:
             kind="batch",
             paper=SCHNEIDER,
             needs=BATCH_NORM,
+            release=PORT,
         ),
         _spec(
             "norm-ema",
@@ -60,6 +67,8 @@ def _without_training() -> list[AdapterSpec]:
             kind="stream",
             paper=SCHNEIDER,
             needs=BATCH_NORM,
+            keeps="statistics of BatchNorm",
+            release=PORT,
         ),
         _spec(
             "ttaug",
@@ -68,6 +77,7 @@ def _without_training() -> list[AdapterSpec]:
             paper="Ashukha et al. 2020, Pitfalls of In-Domain Uncertainty Estimation and "
             "Ensembling in Deep Learning (arXiv 2002.06470)",
             needs=TRAINABLE,
+            release=PORT,
         ),
         _spec(
             "t3a",
@@ -77,6 +87,8 @@ def _without_training() -> list[AdapterSpec]:
             paper="Iwasawa and Matsuo 2021, Test-Time Classifier Adjustment Module for "
             "Model-Agnostic Domain Generalization (NeurIPS 2021)",
             needs=TRAINABLE,
+            keeps="features of each class",
+            release="matsuolab/T3A, MIT",
         ),
         _spec(
             "lame",
@@ -85,6 +97,7 @@ def _without_training() -> list[AdapterSpec]:
             kind="batch",
             paper="Boudiaf et al. 2022, Parameter-free Online Test-time Adaptation "
             "(arXiv 2201.05718)",
+            release="fiveai/LAME, CC BY-NC-SA 4.0",
         ),
     ]
 
@@ -100,6 +113,9 @@ def _by_entropy() -> list[AdapterSpec]:
             "(arXiv 2006.10726)",
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.TENT_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=LEARNED,
+            release="DequanWang/tent, MIT",
         ),
         _spec(
             "memo",
@@ -109,6 +125,8 @@ def _by_entropy() -> list[AdapterSpec]:
             "(arXiv 2110.09506)",
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.MEMO_CIFAR},
+            trains="all weights",
+            release="zhangmarvin/memo, MIT",
         ),
         _spec(
             "eta",
@@ -118,6 +136,9 @@ def _by_entropy() -> list[AdapterSpec]:
             paper=EATA,
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.ETA_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=WITH_MEAN,
+            release="mr-eggplant/EATA, MIT",
         ),
         _spec(
             "eata",
@@ -128,6 +149,9 @@ def _by_entropy() -> list[AdapterSpec]:
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.EATA_CIFAR},
             labelled_data=SOURCE_IMAGES,
+            trains=NORM_LAYERS,
+            keeps=WITH_MEAN,
+            release="mr-eggplant/EATA, MIT",
         ),
         _spec(
             "rdumb",
@@ -138,6 +162,9 @@ def _by_entropy() -> list[AdapterSpec]:
             "continual test-time adaptation (arXiv 2306.05401)",
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.RDUMB_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=WITH_MEAN,
+            release="oripress/CCC, MIT",
         ),
     ]
 
@@ -153,6 +180,9 @@ def _by_other_losses() -> list[AdapterSpec]:
             "(arXiv 2302.12400)",
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.ADAM_CIFAR},
+            trains=NORM_LAYERS,
+            keeps="weights, optimizer, mean loss",
+            release="mr-eggplant/SAR, BSD-3-Clause",
         ),
         _spec(
             "deyo",
@@ -163,6 +193,9 @@ def _by_other_losses() -> list[AdapterSpec]:
             "(arXiv 2403.07366)",
             needs=TRAINABLE,
             presets={**presets.VIT_RATES, "tiny-resnet": presets.ADAM_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=LEARNED,
+            release="Jhyun17/DeYO, MIT",
         ),
         _spec(
             "rpl",
@@ -173,6 +206,9 @@ def _by_other_losses() -> list[AdapterSpec]:
             "(arXiv 2104.12928)",
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.ADAM_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=LEARNED,
+            release="oripress/CCC, MIT",
         ),
     ]
 
@@ -187,6 +223,9 @@ def _with_a_teacher() -> list[AdapterSpec]:
             paper="Wang et al. 2022, Continual Test-Time Domain Adaptation (arXiv 2203.13591)",
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.COTTA_CIFAR},
+            trains="all weights",
+            keeps="weights, optimizer, teacher",
+            release="qinenergy/cotta, MIT",
         ),
         _spec(
             "rotta",
@@ -196,6 +235,9 @@ def _with_a_teacher() -> list[AdapterSpec]:
             paper="Yuan et al. 2023, Robust Test-Time Adaptation in Dynamic Scenarios "
             "(arXiv 2303.13899)",
             needs=BATCH_NORM,
+            trains="BatchNorm layers",
+            keeps="weights, optimizer, teacher, 64 samples",
+            release="BIT-DA/RoTTA, MIT",
         ),
         _spec(
             "rmt",
@@ -207,6 +249,9 @@ def _with_a_teacher() -> list[AdapterSpec]:
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.RMT_CIFAR},
             labelled_data=REPLAYED_IMAGES,
+            trains="all weights, a projector",
+            keeps="weights, optimizer, teacher",
+            release=PORT,
         ),
         _spec(
             "adacontrast",
@@ -215,6 +260,9 @@ def _with_a_teacher() -> list[AdapterSpec]:
             kind="stream",
             paper="Chen et al. 2022, Contrastive Test-Time Adaptation (arXiv 2204.10377)",
             needs=TRAINABLE,
+            trains="all weights",
+            keeps="weights, optimizer, teacher, features of 16384 samples",
+            release="DianCh/AdaContrast, no licence",
         ),
     ]
 
@@ -230,6 +278,9 @@ def _near_the_trained_weights() -> list[AdapterSpec]:
             "Diversity Weighting, and Prior Correction (arXiv 2306.00650)",
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.ROID_CIFAR},
+            trains=NORM_LAYERS,
+            keeps=WITH_MEAN,
+            release=PORT,
         ),
         _spec(
             "cmf",
@@ -240,6 +291,9 @@ def _near_the_trained_weights() -> list[AdapterSpec]:
             "Test-time Adaptation (ICLR 2024)",
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.ADAM_CIFAR},
+            trains=NORM_LAYERS,
+            keeps="weights, optimizer, mean prediction, filtered weights",
+            release=PORT,
         ),
         _spec(
             "santa",
@@ -251,6 +305,9 @@ def _near_the_trained_weights() -> list[AdapterSpec]:
             needs=TRAINABLE,
             presets={"tiny-resnet": presets.ADAM_CIFAR},
             labelled_data=LABELLED_IMAGES,
+            trains="normalization layers, a projector",
+            keeps=LEARNED,
+            release=PORT,
         ),
     ]
 
@@ -263,19 +320,7 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
             name="classic",
             summary="all methods of ttt-bench-tta on a tiny ResNet, batch by batch",
             code="ttt_bench_tta.goldens.classic:compute",
-            methods=(
-                "norm",
-                "tent",
-                "memo",
-                "t3a",
-                "lame",
-                "eta",
-                "sar",
-                "cotta",
-                "rotta",
-                "deyo",
-                "roid",
-            ),
+            methods=CLASSIC,
             file="classic.npz",
             arrays=frozenset({"images", "norm/logits", "cotta/logits"}),
             tolerances=presets.TOLERANCES,

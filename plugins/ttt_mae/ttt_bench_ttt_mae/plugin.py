@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import click
 
 PAPER = "Gandelsman et al. 2022, Test-Time Training with Masked Autoencoders (arXiv 2209.07522)"
+RELEASE = "yossigandelsman/test_time_training_mae, no licence"
 NEEDS = frozenset({"MaskedAutoencoder"})
 GIVES = frozenset({"MaskedAutoencoder", "PatchEncoder"})
 
@@ -36,6 +37,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             family=MAE,
             presets=PROBES,
             labelled_data=HEAD,
+            release=RELEASE,
         ),
         AdapterSpec(
             name="fine-tune",
@@ -46,6 +48,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-fine-tune.pth"}},
             labelled_data=ENCODER_AND_HEAD,
+            release=RELEASE,
         ),
         AdapterSpec(
             name="joint-train",
@@ -56,6 +59,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             family=MAE,
             presets={"tiny-mae": {"checkpoint": "tiny-mae-joint-train.pth"}},
             labelled_data=ENCODER_AND_HEAD,
+            release=RELEASE,
         ),
         AdapterSpec(
             name="ttt-mae",
@@ -66,6 +70,8 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             family=MAE,
             presets={**PROBES, "tiny-mae": {**PROBES["tiny-mae"], **SHORTER}},
             labelled_data=HEAD,
+            trains="encoder, mask token",
+            release=RELEASE,
         ),
     ]
 
