@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ttt_bench.features.store import cache_folder
+from ttt_bench.cache.store import cache_folder
 
 RUN = ("-d", "cifar10-c-mini", "--device", "cpu", "--limit", 6)
 

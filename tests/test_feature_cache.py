@@ -19,11 +19,11 @@ from ttt_bench.api.cost import Counter
 from ttt_bench.api.sample import Sample
 from ttt_bench.backbones.open_clip import OpenClipBackbone
 from ttt_bench.baselines.clip import ZeroShot
+from ttt_bench.cache.features import Feature, FeatureCache, image_name
+from ttt_bench.cache.store import cache_folder, cache_limit
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features.cache import Feature, FeatureCache, image_name
-from ttt_bench.features.store import cache_folder, cache_limit
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
 
 METHODS = ("-m", "clip-zero-shot", "-m", "apm", "--limit", 10, "--set", "apm.steps=2")
 

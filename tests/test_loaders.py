@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ttt_bench.preparation import pool as pools
 
 from tests.records_equal import records_equal
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.inputs import Inputs, NormalDraw
 from ttt_bench.api.sample import SampleRNG
 from ttt_bench.backbones.open_clip import OpenClipBackbone
+from ttt_bench.cache.features import image_name
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features import pool as pools
-from ttt_bench.features.arena import Arena
-from ttt_bench.features.cache import image_name
-from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.pixels import PixelMaker
-from ttt_bench.features.pool import LoaderPool
-from ttt_bench.features.preparation import Opened, Preparation, Views
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
+from ttt_bench.preparation.arena import Arena
+from ttt_bench.preparation.loader import SampleLoader
+from ttt_bench.preparation.parts import Opened, Preparation, Views
+from ttt_bench.preparation.pixels import PixelMaker
+from ttt_bench.preparation.pool import LoaderPool
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.loaders import number_of_loaders
 from ttt_bench.views import AugMixViews, CropViews

@@ -7,10 +7,10 @@ import torch
 
 from tests.records_equal import records_equal
 from ttt_bench.api.forward_precision import forward_precision
+from ttt_bench.cache.inventory import inventory
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features.inventory import inventory
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
 from ttt_bench.runs.folder import RunFolder
 
 RUN = ("-d", "cifar10-c-mini", "--device", "cpu")

@@ -27,7 +27,7 @@ from ttt_bench import (
 )
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
 from ttt_bench.runs.folder import RunFolder
 from ttt_bench.toolkit.seeded import seeded
 

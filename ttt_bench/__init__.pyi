@@ -81,6 +81,10 @@ from .api.working_copy import WorkingCopy as WorkingCopy
 # Built-in backbones and datasets to build on
 from .backbones.timm_classifier import TimmBackbone as TimmBackbone
 
+# The cache
+from .cache.store import Store as Store
+from .cache.store import Stored as Stored
+
 # Finished runs
 from .compare.export import export_runs as export_runs
 from .datasets.corruptions import CorruptedEntries as CorruptedEntries
@@ -95,10 +99,6 @@ from .datasets.loading import load_dataset as load_dataset
 from .engine.loading import choose_device as choose_device
 from .engine.loading import default_backbone as default_backbone
 from .engine.loading import load_backbone as load_backbone
-
-# The cache
-from .features.store import Store as Store
-from .features.store import Stored as Stored
 
 # From Python: runs, and what came of them
 from .python.results import Compared as Compared

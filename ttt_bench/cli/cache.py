@@ -10,7 +10,7 @@ from ttt_bench.api.text import plain
 from ttt_bench.cli.options import format_option
 
 if TYPE_CHECKING:
-    from ttt_bench.features.inventory import CacheFile
+    from ttt_bench.cache.inventory import CacheFile
 
 MEGABYTE = 1e6
 
@@ -31,8 +31,8 @@ def command(clear: bool, dataset: str, backbone: str, format_: str) -> None:
     ttt-bench cache
     ttt-bench cache --clear --backbone tiny-clip
     """
-    from ttt_bench.features import inventory as cache
-    from ttt_bench.features.store import cache_folder, cache_limit
+    from ttt_bench.cache.store import cache_folder, cache_limit
+    from ttt_bench.cache import inventory as cache
 
     files = [
         file

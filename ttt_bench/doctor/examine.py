@@ -48,7 +48,7 @@ def examine(device: str | None = None, data_root: Path | None = None) -> dict[st
 def _folders(data_root: Path | None, problems: list[str]) -> list[dict[str, Any]]:
     """Return the state of the folders; without torch nothing says where they are."""
     try:
-        from ttt_bench.features.store import cache_folder
+        from ttt_bench.cache.store import cache_folder
         from ttt_bench.runs.folder import DEFAULT_OUTPUT
     except Exception as error:
         problems.append(f"ttt-bench cannot run anything ({described(error)})")

@@ -23,18 +23,18 @@ from ttt_bench.api.precision import Precision
 from ttt_bench.api.records import Records
 from ttt_bench.api.sample import Prediction, SampleRNG
 from ttt_bench.api.views import ViewSet
+from ttt_bench.cache.features import FeatureCache, bytes_per_sample, features_key
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.datasets.source_images import SourceImages
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.probe import count_costs
 from ttt_bench.engine.process_state import restored, without_exit
 from ttt_bench.engine.stream import StreamWorker
-from ttt_bench.features.cache import FeatureCache, bytes_per_sample, features_key
-from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.pixels import PixelMaker
-from ttt_bench.features.preparation import Preparation
-from ttt_bench.features.sample import PreparedSample
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
+from ttt_bench.preparation.loader import SampleLoader
+from ttt_bench.preparation.parts import Preparation
+from ttt_bench.preparation.pixels import PixelMaker
+from ttt_bench.preparation.sample import PreparedSample
 from ttt_bench.registry import registry
 from ttt_bench.toolkit.interrupt import check_interrupted
 

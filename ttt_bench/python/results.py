@@ -180,8 +180,8 @@ class Results:
             UserError: no run has the sample, its dataset is not here, or the image here has other
                 pixels than the one that the run saw.
         """
-        from ttt_bench.features.cache import image_name
-        from ttt_bench.features.preparation import open_entry
+        from ttt_bench.cache.features import image_name
+        from ttt_bench.preparation.parts import open_entry
 
         run = next((run for run in self.runs if sample_id in run.records.sample_id), None)
         if run is None:

@@ -8,8 +8,8 @@ from ttt_bench.api.dataset import Dataset
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.executor import Chunk
 from ttt_bench.api.records import Records
-from ttt_bench.features.cache import image_name
-from ttt_bench.features.preparation import open_entry
+from ttt_bench.cache.features import image_name
+from ttt_bench.preparation.parts import open_entry
 from ttt_bench.runs.arrow import joined
 from ttt_bench.runs.card import Card
 from ttt_bench.runs.folder import RunFolder

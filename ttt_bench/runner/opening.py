@@ -17,6 +17,7 @@ from ttt_bench.api.inputs import Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.specs import AdapterSpec, Spec
 from ttt_bench.api.task import Task
+from ttt_bench.cache.store import cache_limit
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.engine.loading import (
     backbone_type,
@@ -25,7 +26,6 @@ from ttt_bench.engine.loading import (
     load_backbone,
 )
 from ttt_bench.engine.worker import MethodWorker, MethodWorkerSpec
-from ttt_bench.features.store import cache_limit
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import Continuation, continuation

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.executor import Chunk, UnreadableImages, without_state
 from ttt_bench.api.records import Records
+from ttt_bench.cache.features import image_name
 from ttt_bench.datasets.loading import load_dataset
-from ttt_bench.features.cache import image_name
-from ttt_bench.features.preparation import open_entry
+from ttt_bench.preparation.parts import open_entry
 from ttt_bench.registry import registry
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.continuing import changed_code

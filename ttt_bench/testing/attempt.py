@@ -14,7 +14,7 @@ from ttt_bench.api.adapter import Adapter
 from ttt_bench.api.contract import count_violation, violations
 from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.sample import Prediction, Sample, SampleRNG
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
 from ttt_bench.testing.outcome import CheckFailed
 
 SEED = 0

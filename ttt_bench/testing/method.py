@@ -17,8 +17,8 @@ from ttt_bench.api.sample import Sample
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.datasets.source_images import SourceImages
 from ttt_bench.engine.loading import choose_device, load_backbone
-from ttt_bench.features.preparation import strip_metadata
-from ttt_bench.features.task import CachingTask
+from ttt_bench.engine.task import CachingTask
+from ttt_bench.preparation.parts import strip_metadata
 from ttt_bench.runner.config import RunConfig
 from ttt_bench.runner.opening import validate
 from ttt_bench.testing.attempt import FreshAdapter, PredictionCopy, failing

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ttt_bench.api.dataset import Dataset, Entry
 from ttt_bench.api.sample import Sample
 from ttt_bench.api.task import Task
-from ttt_bench.features.preparation import strip_metadata
+from ttt_bench.preparation.parts import strip_metadata
 
 Where = Literal["sample", "image", "task", "id"]
 

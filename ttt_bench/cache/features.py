@@ -19,7 +19,7 @@ from ttt_bench.api.inputs import FLOAT_BYTES, Inputs
 from ttt_bench.api.precision import Precision
 from ttt_bench.api.sample import SampleRNG
 from ttt_bench.api.views import ViewSet
-from ttt_bench.features.store import Store, Stored
+from ttt_bench.cache.store import Store, Stored
 from ttt_bench.runs.environment import device_name
 
 

@@ -24,12 +24,12 @@ from ttt_bench.api.precision import Precision
 from ttt_bench.api.sample import Sample, SampleRNG
 from ttt_bench.api.task import LazyImages, Task
 from ttt_bench.api.views import ViewSet
-from ttt_bench.features.cache import Feature, FeatureCache, image_name, views_name
-from ttt_bench.features.guard import BackboneGuard
-from ttt_bench.features.loader import SampleLoader
-from ttt_bench.features.pixels import PixelMaker
-from ttt_bench.features.preparation import Made, Numbers, Part, Pixels, Views
-from ttt_bench.features.sample import PreparedSample, is_decoded
+from ttt_bench.cache.features import Feature, FeatureCache, image_name, views_name
+from ttt_bench.engine.guard import BackboneGuard
+from ttt_bench.preparation.loader import SampleLoader
+from ttt_bench.preparation.parts import Made, Numbers, Part, Pixels, Views
+from ttt_bench.preparation.pixels import PixelMaker
+from ttt_bench.preparation.sample import PreparedSample, is_decoded
 
 Rows = Sequence[int]
 

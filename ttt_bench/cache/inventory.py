@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttt_bench.features.store import cache_folder
+from ttt_bench.cache.store import cache_folder
 
 
 @dataclass(frozen=True)

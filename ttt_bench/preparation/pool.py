@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from ttt_bench.api.errors import UserError
-from ttt_bench.features.arena import Arena
-from ttt_bench.features.preparation import Made, Part, Preparation
+from ttt_bench.preparation.arena import Arena
+from ttt_bench.preparation.parts import Made, Part, Preparation
 from ttt_bench.toolkit.interrupt import check_interrupted
 from ttt_bench.toolkit.parent import end_with_parent
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from ttt_bench.api.errors import UserError
 from ttt_bench.api.sample import SampleRNG
-from ttt_bench.features.pool import LoaderPool, require_fork
-from ttt_bench.features.preparation import Made, Opened, Part, Preparation
-from ttt_bench.features.sample import PreparedSample
+from ttt_bench.preparation.parts import Made, Opened, Part, Preparation
+from ttt_bench.preparation.pool import LoaderPool, require_fork
+from ttt_bench.preparation.sample import PreparedSample
 
 
 class SampleLoader:

@@ -21,9 +21,9 @@ from ttt_bench.api.errors import UserError, described
 from ttt_bench.api.inputs import Inputs, NormalDraw
 from ttt_bench.api.sample import SampleRNG
 from ttt_bench.api.views import ViewSet
-from ttt_bench.features.cache import FeatureCache, image_name, views_name
-from ttt_bench.features.pixels import PixelMaker
-from ttt_bench.features.store import Store, Stored
+from ttt_bench.cache.features import FeatureCache, image_name, views_name
+from ttt_bench.cache.store import Store, Stored
+from ttt_bench.preparation.pixels import PixelMaker
 
 # Samples whose decoded images are kept until their other parts have been made.
 KEPT_SAMPLES = 32

@@ -1,0 +1,1 @@
+"""Results that are made once and kept on disk: features of frozen backbones, images of datasets."""

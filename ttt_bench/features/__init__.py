@@ -1,1 +1,0 @@
-"""Inputs of a method, sooner: decoded samples, prefetched pixels and cached backbone features."""
