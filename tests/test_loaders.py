@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ttt_bench.preparation import pool as pools
 
 from tests.records_equal import records_equal
 from ttt_bench.api.errors import UserError
@@ -23,6 +22,7 @@ from ttt_bench.cache.features import image_name
 from ttt_bench.datasets.cifar10_c_mini import Cifar10CMini
 from ttt_bench.engine.loading import load_backbone
 from ttt_bench.engine.task import CachingTask
+from ttt_bench.preparation import pool as pools
 from ttt_bench.preparation.arena import Arena
 from ttt_bench.preparation.loader import SampleLoader
 from ttt_bench.preparation.parts import Opened, Preparation, Views

@@ -31,8 +31,8 @@ def command(clear: bool, dataset: str, backbone: str, format_: str) -> None:
     ttt-bench cache
     ttt-bench cache --clear --backbone tiny-clip
     """
-    from ttt_bench.cache.store import cache_folder, cache_limit
     from ttt_bench.cache import inventory as cache
+    from ttt_bench.cache.store import cache_folder, cache_limit
 
     files = [
         file
