@@ -48,6 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
         for name in ("tda", "boostadapter")
     },
     **{name: {"views": 4, "selection": 0.5, "capacity": 1} for name in ("dpe", "dmn")},
+    "dynaprompt": {"views": 4, "selection": 0.5, "capacity": 2},
     "watt": {"steps": 1, "rounds": 2, "templates": ["a {}", "the {}"]},
     "clipartt": {"steps": 2},
     "tent-clip": {"steps": 2},
@@ -55,7 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
 # These have nothing to check in a method without steps, without draws, or with a head of its own.
 MAY_SKIP = {"check_last_step_reported", "check_another_seed_another_draw", "check_class_order"}
 # Their batches hold one sample by default, so none is smaller than the others.
-ONE_AT_A_TIME = {"tda", "boostadapter", "dpe", "dmn", "apm-kept-moments"}
+ONE_AT_A_TIME = {"tda", "boostadapter", "dpe", "dmn", "dynaprompt", "apm-kept-moments"}
 
 
 @pytest.mark.parametrize("method", sorted(registry().adapters))

@@ -258,10 +258,10 @@ def ttt_bench_goldens() -> list[GoldenSpec]:
         ),
         GoldenSpec(
             name="more_clip",
-            summary="VTE, TPS and ECALP on the samples of clip_features, TTL and R-TPT on a tiny "
-            "CLIP",
+            summary="VTE, TPS and ECALP on the samples of clip_features; TTL, R-TPT and DynaPrompt "
+            "on a tiny CLIP",
             code="ttt_bench_clip_tta.goldens.more:compute",
-            methods=("vte", "tps", "ecalp", "ttl", "r-tpt"),
+            methods=("vte", "tps", "ecalp", "ttl", "r-tpt", "dynaprompt"),
             file="more_clip.npz",
             arrays=frozenset({"ecalp/dimension_weights", "vte/sel01/logits"}),
         ),

@@ -22,6 +22,7 @@ R_TPT = (
     "Sheng et al. 2025, R-TPT: Improving Adversarial Robustness of Vision-Language Models through "
     "Test-Time Prompt Tuning (arXiv 2504.11195)"
 )
+DYNAPROMPT = "Xiao et al. 2025, DynaPrompt: Dynamic Test-Time Prompt Tuning (arXiv 2501.16404)"
 BY_THE_AUTHORS = "chosen per test set by the authors"
 SHIFTED = ("imagenet-a", "imagenet-v2", "imagenet-r", "imagenet-sketch")
 FINE_GRAINED = (
@@ -39,7 +40,7 @@ FINE_GRAINED = (
 # The embeddings of tiny-clip are larger than CLIP's, and the released rate of 5e-3 changes 0.8 % of
 # predictions. The smallest rate of six whose share of changed predictions is surely above 2 %: the
 # 95 % interval on 640 images of cifar10-c-mini:validation is. Methods with a loss of its kind,
-# an entropy of confident views, take the same.
+# an entropy of confident views, take the same rate.
 TINY_CLIP = {"lr": 0.05}
 CONTEXT = "context tokens"
 TPT_RELEASE, COOP_RELEASE = "azshue/TPT, MIT", "KaiyangZhou/CoOp, MIT"
@@ -84,6 +85,15 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             presets={"tiny-clip": TINY_CLIP},
             trains=CONTEXT,
             release="TomSheng21/R-TPT, no licence",
+        ),
+        AdapterSpec(
+            name="dynaprompt",
+            summary="tunes the prompts of earlier images that suit an image, or begins a new one",
+            code="ttt_bench_tpt.methods.dynaprompt:DynaPrompt",
+            kind="stream",
+            paper=DYNAPROMPT,
+            needs=needs,
+            presets={"tiny-clip": TINY_CLIP},
         ),
         AdapterSpec(
             name="rlcf",

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from ttt_bench_tpt import goldens as tpt_goldens
-from ttt_bench_tpt.goldens import more as prompts
+from ttt_bench_tpt.goldens import dynaprompt, more
 
 from ttt_bench import UserError
 from ttt_bench_clip_tta.goldens import low_rank
@@ -37,7 +37,8 @@ OWN = {
 # The methods that need CLIP's towers, each with what it computes and what the file expects.
 TOWERS: tuple[Callable[[TowerFile], dict[str, tuple[Tensor, Tensor]]], ...] = (
     low_rank.run_ttl,
-    prompts.run_rtpt,
+    more.run_rtpt,
+    dynaprompt.run_dynaprompt,
 )
 # Logits of the release in float32 and in float64 that are no further apart.
 STABLE = 1e-3

@@ -52,11 +52,12 @@ class MoreCase:
     Attributes:
         texts: text features of every class under contexts.
         context: the context of "a photo of a".
+        scale: the CLIP's factor of cosines.
         tensors: the arrays of the file that are no text.
     """
 
     def __init__(self, file: Towers) -> None:
-        self._file, self._scale = file, file.model.logit_scale.exp()
+        self._file, self.scale = file, file.model.logit_scale.exp()
         self.context = embed_words(file.model, file.tokenizer, "a photo of a")
         self.texts = ClassTexts(file.model, file.tokenizer, file.names, len(self.context))
         self.tensors = file.tensors
@@ -78,7 +79,7 @@ class MoreCase:
 
     def logits(self, text: Tensor, features: Tensor) -> Tensor:
         """Return the scores of features under text features."""
-        return self._scale * torch.bmm(features, text.mT)
+        return self.scale * torch.bmm(features, text.mT)
 
     def value(self, name: str) -> float:
         """Return a number of the file, such as `rtpt/hyper/lr`."""
