@@ -94,6 +94,9 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
             paper=DYNAPROMPT,
             needs=needs,
             presets={"tiny-clip": TINY_CLIP},
+            trains="context tokens of several prompts",
+            keeps="12 prompts",
+            release="zzzx1224/DynaPrompt, no licence",
         ),
         AdapterSpec(
             name="rlcf",
