@@ -181,7 +181,7 @@ class Counting:
         """Load the backbone."""
         self.backbone = load_backbone(self.name, "cpu", draw_weights(self.name, self.folder))
         # Nothing is computed, so all images pass at once.
-        self.backbone.group = IMAGES  # pyright: ignore[reportAttributeAccessIssue]
+        self.backbone.group = IMAGES
         # Every worker asks for the card, for which the weights are hashed.
         card = self.backbone.card()
         self.backbone.card = lambda: card
