@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -61,14 +62,20 @@ def timm_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_clip_folder(tmp_path: Path) -> Path:
     """Return a folder as open_clip uploads models."""
-    tower = {"layers": 1, "width": 16}
+    vision = {"layers": 1, "width": 16, "image_size": 32, "patch_size": 16, "head_width": 8}
+    return write_clip(tmp_path / "lab-clip", vision)
+
+
+def write_clip(folder: Path, vision: dict[str, Any]) -> Path:
+    """Write a folder as open_clip uploads models, and return it."""
     model_cfg = {
         "embed_dim": 16,
         "quick_gelu": True,
-        "vision_cfg": {**tower, "image_size": 32, "patch_size": 16, "head_width": 8},
-        "text_cfg": {**tower, "context_length": 77, "vocab_size": 49408, "heads": 2},
-    }
-    folder = tmp_path / "lab-clip"
+        "vision_cfg": vision,
+        "text_cfg": {
+            "layers": 1, "width": 16, "context_length": 77, "vocab_size": 49408, "heads": 2,
+        },
+    }  # fmt: skip
     folder.mkdir()
     config = {"model_cfg": model_cfg, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
@@ -117,6 +124,15 @@ def test_open_clip_models_of_a_folder_and_of_the_hub(open_clip_folder: Path, tmp
     pixels = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(folder.encode_image(pixels), own.encode_image(pixels))
+
+
+def test_clips_resnets_have_their_image_size_as_a_number(tmp_path: Path):
+    vision = {"layers": (1, 1, 1, 1), "width": 8, "image_size": 64}
+    backbone = load_backbone(f"open_clip:local-dir:{write_clip(tmp_path / 'rn', vision)}", "cpu")
+    assert backbone.image_size == 64
+    pixels = backbone.preprocess(Image.new("RGB", (80, 70)))
+    assert pixels.shape == (3, 64, 64)
+    assert backbone.encode_image(pixels[None]).shape == (1, 16)
 
 
 def test_a_model_that_is_not_there_is_refused_at_once(

@@ -97,7 +97,9 @@ class OpenClipBackbone(DualEncoder, PatchEncoder, TrainableClassifier):
         self.tokenizer = tokenizer
         self.device = device
         self.transform = PreprocessCfg(**self._clip.visual.preprocess_cfg)
-        self.image_size = cast(tuple[int, int], self.transform.size)[0]
+        # CLIP's ResNets have a number here, its transformers a pair.
+        size = self.transform.size
+        self.image_size = size if isinstance(size, int) else size[0]
         if hasattr(self._clip.visual, "trunk"):
             self._trunk = Resized(self._clip.visual.trunk, self.image_size, "its image tower")
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
