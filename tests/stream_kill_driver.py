@@ -11,7 +11,7 @@ import os
 import random
 import sys
 
-from tests.kill_driver import attempt
+from tests.kill_driver import attempt, import_everything
 from tests.streaming_methods import SPECS, always_save_states
 from ttt_bench import registered
 
@@ -23,6 +23,7 @@ def run() -> None:
     always_save_states()
     more = importlib.import_module(plugin).ttt_bench_adapters() if plugin else []
     with registered(adapters=[*SPECS, *more]):
+        import_everything(command)
         for number in range(int(kills)):
             # A state and a chunk are two files of three steps each: every step is hit.
             _, status = os.waitpid(attempt(command, draw.randint(4, 16)), 0)

@@ -92,21 +92,21 @@ def canonical(tree: ast.AST) -> bytes:
     return repr(_as_tuples(tree)).encode("utf-8", "surrogatepass")
 
 
-def _as_tuples(node: Any) -> Any:
+def _as_tuples(node: ast.AST | list[Any]) -> tuple[Any, ...]:
     """Return a syntax tree as nested tuples, without empty fields: newer versions add some."""
-    if isinstance(node, ast.AST):
-        values = dict(ast.iter_fields(node))
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            values["body"] = node.body[1:]
-        named = ((name, value) for name, value in values.items() if not _is_empty(value))
-        return (type(node).__name__, *((name, _as_tuples(value)) for name, value in named))
     if isinstance(node, list):
-        return tuple(_as_tuples(item) for item in node)
-    return node
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or value == []
+        # Every process that runs a method digests a hundred thousand nodes: one call for each.
+        return tuple([_as_tuples(i) if isinstance(i, (ast.AST, list)) else i for i in node])
+    documented = isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None
+    parts: list[Any] = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        if documented and name == "body":
+            value = value[1:]
+        if value is None or value == []:
+            continue
+        nested = isinstance(value, (ast.AST, list))
+        parts.append((name, _as_tuples(value) if nested else value))
+    return tuple(parts)
 
 
 def _digest(content: bytes) -> str:
