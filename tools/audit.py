@@ -1,0 +1,112 @@
+"""Make the pages of the audit from the results of its claims.
+
+    python tools/audit.py                        # every page, and the overview
+    python tools/audit.py tpt-views              # the page of a claim, and the overview
+    python tools/audit.py tpt-views --runs DIR   # its page from runs of your own; writes it alone
+    python tools/audit.py --check                # write nothing; exit 1 if a page would change
+
+A claim's runs are those of `ttt-bench run --config audit/CLAIM.yaml`, its results the file
+audit/results/CLAIM.zip that `ttt-bench export` made of them.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tools.auditing.claims import CLAIMS, Claim
+from tools.auditing.comparing import Runs
+from tools.auditing.pages import HERE, claim_page, overview
+from ttt_bench.api.errors import UserError
+from ttt_bench.compare.read import FinishedRun, read_runs
+from ttt_bench.runner.config_file import entries, read_file
+
+ROOT = Path(__file__).parents[1]
+
+
+def runs_of(claim: Claim, path: Path | None = None) -> Runs:
+    """Read the runs of a claim, in the order of its file.
+
+    Args:
+        claim: the claim.
+        path: a folder or an exported file; None for the results of this repository.
+
+    Returns:
+        The runs by name, in the order of their seeds; nothing for a claim without results.
+
+    Raises:
+        UserError: runs of the claim's file are missing or damaged.
+    """
+    if not claim.has_runs:
+        return {}
+    file = ROOT / "audit" / f"{claim.name}.yaml"
+    names = [one.name or one.method for one in entries(file, read_file(file))]
+    found: dict[str, list[FinishedRun]] = {name: [] for name in names}
+    for run in read_runs([path or ROOT / "audit" / "results" / f"{claim.name}.zip"]):
+        found.setdefault(run.name, []).append(run)
+    if missing := [name for name, some in found.items() if not some]:
+        raise UserError(
+            f"{claim.name}: no runs are called {', '.join(missing)}; make them with "
+            f"`ttt-bench run --config audit/{claim.name}.yaml`"
+        )
+    return {name: sorted(found[name], key=lambda run: run.card.protocol["seed"]) for name in names}
+
+
+def pages(names: Sequence[str], root: Path) -> dict[Path, str]:
+    """Return the new text of each page of the audit that changes.
+
+    Args:
+        names: the claims whose pages are made again.
+        root: the folder in which the pages' folder lies.
+
+    Raises:
+        UserError: runs are missing.
+    """
+    lines, texts = {}, {}
+    for claim in CLAIMS:
+        runs = runs_of(claim)
+        lines[claim.name] = claim.part.lines(runs)
+        if claim.name in names:
+            texts[root / HERE / f"{claim.name}.md"] = claim_page(claim, runs)
+    texts[root / HERE / "index.md"] = overview(lines, CLAIMS)
+    return {
+        path: text
+        for path, text in texts.items()
+        if not path.is_file() or path.read_text("utf-8") != text
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [claim.name for claim in CLAIMS]
+    parser.add_argument("claim", nargs="*", help="the claims; all of them by default")
+    parser.add_argument("--runs", type=Path, help="folder or file with runs of one claim")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a page would change")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.claim) - set(names):
+        parser.error(f"no claim is called {', '.join(unknown)}; there are {', '.join(names)}")
+    if options.runs and len(options.claim) != 1:
+        parser.error("--runs is for one claim; name it")
+    try:
+        if options.runs:
+            (claim,) = (one for one in CLAIMS if one.name == options.claim[0])
+            path = ROOT / HERE / f"{claim.name}.md"
+            text = claim_page(claim, runs_of(claim, options.runs))
+            changed = {path: text} if path.read_text("utf-8") != text else {}
+        else:
+            changed = pages(options.claim or names, ROOT)
+    except UserError as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 2
+    for path, text in changed.items():
+        print(f"{path.relative_to(ROOT)} {'would change' if options.check else 'is written'}")
+        if not options.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

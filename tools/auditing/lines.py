@@ -1,0 +1,69 @@
+"""Rows of the overview, and what every page says of a row of runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tools.auditing.comparing import Runs
+from ttt_bench.compare.read import FinishedRun
+
+COST = "gflops_per_sample"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the overview.
+
+    Attributes:
+        question: what is claimed.
+        tested: dataset, backbone, samples and seeds.
+        result: the number with its interval.
+        p: the corrected p-value, "" where there is none.
+        cost: what both sides compute for a sample.
+        verdict: the verdict, with what it needs to be read.
+    """
+
+    question: str
+    tested: str
+    result: str
+    p: str
+    cost: str
+    verdict: str
+
+
+def tested(runs: Sequence[FinishedRun]) -> str:
+    """Return dataset, backbone, samples and seeds of a row."""
+    summary = runs[0].summary
+    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
+    dataset = str(runs[0].card.protocol["dataset"]).partition(":")[0]
+    return f"{dataset}, {summary['backbone']}, {summary['n']} samples, {seeds}"
+
+
+def gflops(runs: Sequence[FinishedRun]) -> str:
+    """Return the GFLOPs that a row computes for a sample."""
+    return short(float(np.mean([run.summary["cost"][COST] for run in runs])))
+
+
+def short(gflops: float) -> str:
+    """Return GFLOPs in three digits."""
+    return f"{gflops:.3g}"
+
+
+def rows_table(runs: Runs) -> list[list[str]]:
+    """Return the cells of the table of all rows of a claim."""
+    rows = [["row", "tested on", "top-1 %", "GFLOPs", "ms/sample"]]
+    for name, some in runs.items():
+        values = np.array([run.summary["top1"] for run in some])
+        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+        milliseconds = np.mean([run.summary["cost"]["ms_per_sample"] for run in some])
+        rows.append(
+            [
+                name,
+                tested(some),
+                f"{values.mean():.1f}{spread}",
+                gflops(some),
+                f"{milliseconds:.1f}",
+            ]
+        )
+    return rows
