@@ -117,9 +117,9 @@ CLAIMS = (
         "predictions; as printed by Modi and Rawat 2024, TPT has 54.7 % on ImageNet-A and CLIP "
         "ViT-B/16 47.8 %.",
         about=(
-            "TPT's confident tenth of the views is that of `confident-mean`. TPT predicts the plain image, which the averages do not: what it "
-            "gains over them may be the plain image alone, so `clip-zero-shot` is the third "
-            "comparison.",
+            "TPT's confident tenth of the views is that of `confident-mean`. TPT predicts the "
+            "plain image, which the averages do not: what it gains over them may be the plain "
+            "image alone, so `clip-zero-shot` is the third comparison.",
             VIEWS,
             TINY,
         ),
