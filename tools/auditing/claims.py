@@ -102,6 +102,13 @@ CLAIMS = (
                     decides=False,
                 ),
                 Question(
+                    "kept moments alone add to APM",
+                    "apm-kept-moments without the schedule",
+                    "apm",
+                    5,
+                    decides=False,
+                ),
+                Question(
                     "gradients added up add to APM", "apm-added-gradients", "apm", 5, decides=False
                 ),
             )
