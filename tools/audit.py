@@ -44,7 +44,8 @@ def runs_of(claim: Claim, path: Path | None = None) -> Runs:
     file = ROOT / "audit" / f"{claim.name}.yaml"
     names = [one.name or one.method for one in entries(file, read_file(file))]
     found: dict[str, list[FinishedRun]] = {name: [] for name in names}
-    for run in read_runs([path or ROOT / "audit" / "results" / f"{claim.name}.zip"]):
+    exported = ROOT / "audit" / "results" / f"{claim.name}.zip"
+    for run in read_runs([path or exported], warn=lambda _: None):
         found.setdefault(run.name, []).append(run)
     if missing := [name for name, some in found.items() if not some]:
         raise UserError(

@@ -89,7 +89,7 @@ def page(folder: Path) -> str:
     """
     found: dict[str, tuple[FinishedRun, str]] = {}
     for path in files(folder):
-        for run in read_runs([path]):
+        for run in read_runs([path], warn=lambda _: None):
             found.setdefault(run.card.key, (run, path.name))
     if not found:
         raise UserError(f"{folder}: no exported file there; make one with `ttt-bench export`")
