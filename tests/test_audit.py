@@ -130,6 +130,13 @@ def test_a_page_has_the_source_the_verdict_and_the_commands(tmp_path: Path):
     assert "| as its paper tests it | data |  |  |  | **not testable here** |" in lines
 
 
+def test_a_question_without_runs_is_said_to_be_open(tmp_path: Path):
+    part = Comparisons((Question("a beats b", "a", "b", 10), Question("a beats c", "a", "c", 5)))
+    found = {"a": [runs(tmp_path, "a", 30)], "b": [runs(tmp_path, "b", 90)]}
+    assert [one.verdict for one in part.lines(found)] == ["holds here", "(not run yet)"]
+    assert "Not run yet: a beats c." in "\n".join(part.blocks(found))
+
+
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 def test_every_claim_has_a_file_with_the_rows_it_names(claim: Claim):
     file = ROOT / "audit" / f"{claim.name}.yaml"

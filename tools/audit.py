@@ -34,10 +34,11 @@ def runs_of(claim: Claim, path: Path | None = None) -> Runs:
         path: a folder or an exported file; None for the results of this repository.
 
     Returns:
-        The runs by name, in the order of their seeds; nothing for a claim without results.
+        The runs that are there by name, in the order of their seeds; nothing for a claim that needs
+        no runs.
 
     Raises:
-        UserError: runs of the claim's file are missing or damaged.
+        UserError: there are none, or one is damaged.
     """
     if not claim.has_runs:
         return {}
@@ -46,13 +47,19 @@ def runs_of(claim: Claim, path: Path | None = None) -> Runs:
     found: dict[str, list[FinishedRun]] = {name: [] for name in names}
     exported = ROOT / "audit" / "results" / f"{claim.name}.zip"
     for run in read_runs([path or exported], warn=lambda _: None):
-        found.setdefault(run.name, []).append(run)
-    if missing := [name for name, some in found.items() if not some]:
+        if run.name in found:
+            found[run.name].append(run)
+    kept = {name: sorted(some, key=_seed) for name, some in found.items() if some}
+    if not kept:
         raise UserError(
-            f"{claim.name}: no runs are called {', '.join(missing)}; make them with "
+            f"{claim.name}: none of its runs is there; make them with "
             f"`ttt-bench run --config audit/{claim.name}.yaml`"
         )
-    return {name: sorted(found[name], key=lambda run: run.card.protocol["seed"]) for name in names}
+    return kept
+
+
+def _seed(run: FinishedRun) -> int:
+    return int(run.card.protocol["seed"])
 
 
 def pages(names: Sequence[str], root: Path) -> dict[Path, str]:

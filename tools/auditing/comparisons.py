@@ -21,11 +21,16 @@ class Comparisons:
 
     def lines(self, runs: Runs) -> list[Line]:
         """Return the rows of the overview."""
-        return [_line(one) for one in answers(self.questions, runs)]
+        found = {one.question: one for one in answers(self._answered(runs), runs)}
+        return [
+            _line(found[one]) if one in found else Line(one.text, "", "", "", "", "(not run yet)")
+            for one in self.questions
+        ]
 
     def blocks(self, runs: Runs) -> list[str]:
         """Return the paragraphs and tables of the page."""
-        found = answers(self.questions, runs)
+        found = answers(self._answered(runs), runs)
+        open_questions = [one.text for one in self.questions if one not in self._answered(runs)]
         corrected = f" after Holm's correction for {len(found)} comparisons" if found[1:] else ""
         return [
             "## Result",
@@ -41,6 +46,7 @@ class Comparisons:
                 "seeds are by the bootstrap over samples and seeds, of one seed by the bootstrap "
                 "over samples and the exact McNemar test."
             ),
+            *([wrapped(f"Not run yet: {'; '.join(open_questions)}.")] if open_questions else []),
             "## Samples",
             table(
                 [
@@ -58,6 +64,10 @@ class Comparisons:
             "## Rows",
             table(rows_table(runs)),
         ]
+
+    def _answered(self, runs: Runs) -> list[Question]:
+        """Return the questions whose runs are there."""
+        return [one for one in self.questions if {one.better, one.worse} <= runs.keys()]
 
 
 def _line(answer: Answer) -> Line:
