@@ -95,8 +95,11 @@ def test_a_claim_of_orders_counts_what_changes(tmp_path: Path):
     same = [runs(tmp_path / side, "fixed", 30) for side in "ab"]
     other = [runs(tmp_path / "a", "leaking", 30), runs(tmp_path / "b", "leaking", 35)]
     first, second = Orders("leaking").lines({"fixed": same, "leaking": other})
-    assert (first.result, first.verdict) == ("0 predictions changed", "holds here")
-    assert (second.result, second.verdict) == ("5 predictions changed", "holds here")
+    assert first.result == "0 predictions and 0 confidences changed"
+    assert second.result == "5 predictions and 0 confidences changed"
+    assert (first.verdict, second.verdict) == ("holds here", "holds here")
+    leaks, _ = Orders("fixed").lines({"fixed": same, "leaking": other})
+    assert leaks.verdict == "does not hold here"
 
 
 def test_a_claim_of_fronts_names_the_rows_on_it(tmp_path: Path):

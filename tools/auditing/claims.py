@@ -310,7 +310,8 @@ CLAIMS = (
         name="order",
         title="Episodic methods do not depend on the order of the images",
         source="Every paper of an episodic method says that it is reset for each image. Releases "
-        "that keep an optimizer, a GradScaler or a random generator from image to image are not.",
+        "that keep an optimizer, a GradScaler or a random generator from image to image do not "
+        "reset it.",
         about=(
             "Each method of kind `sample` runs on 200 images of one corruption in the dataset's "
             "order and in the reverse one. The methods are this repository's; a release's script "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import Line, tested
+from tools.auditing.lines import Line
 from tools.result_text import table, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
@@ -24,38 +24,36 @@ class Orders:
 
     def lines(self, runs: Runs) -> list[Line]:
         """Return the rows of the overview."""
-        changed = self.changed(runs)
+        changed = {name: _changed(name, some) for name, some in runs.items()}
         leaking = changed.pop(self.leaking)
-        some = next(iter(runs.values()))
-        most = max(changed.values())
+        predictions, confidences = (sum(counts) for counts in zip(*changed.values(), strict=True))
+        backbones = {run.summary["backbone"] for some in runs.values() for run in some}
+        summary = runs[self.leaking][0].summary
+        tested = f"{summary['n']} samples of {summary['dataset']}"
         return [
             Line(
                 question=f"{len(changed)} episodic methods predict the same in the reverse order",
-                tested=tested(some[:1]),
-                result=f"{most} predictions changed",
+                tested=f"{tested}, {len(backbones)} backbones, 1 seed",
+                result=f"{predictions} predictions and {confidences} confidences changed",
                 p="",
                 cost="",
-                verdict="holds here" if most == 0 else "does not hold here",
+                verdict="does not hold here" if predictions or confidences else "holds here",
             ),
             Line(
                 question="A method that keeps weights from image to image would be seen",
-                tested=tested(runs[self.leaking][:1]),
-                result=f"{leaking} predictions changed",
+                tested=f"{tested}, {summary['backbone']}, 1 seed",
+                result=f"{leaking[0]} predictions and {leaking[1]} confidences changed",
                 p="",
                 cost="",
-                verdict="holds here" if leaking > 0 else "does not hold here",
+                verdict="holds here" if leaking[0] else "does not hold here",
             ),
         ]
 
     def blocks(self, runs: Runs) -> list[str]:
         """Return the paragraphs and tables of the page."""
-        changed = self.changed(runs)
-        n = {name: int(some[0].summary["n"]) for name, some in runs.items()}
         rows = [["method", "images", "predictions that changed", "confidences that changed"]]
         for name, some in runs.items():
-            first, second = _two_orders(name, some)
-            confidences = int((first[1] != second[1]).sum())
-            rows.append([name, str(n[name]), str(changed[name]), str(confidences)])
+            rows.append([name, str(some[0].summary["n"]), *map(str, _changed(name, some))])
         return [
             "## Result",
             table(rows),
@@ -66,13 +64,14 @@ class Orders:
             ),
         ]
 
-    def changed(self, runs: Runs) -> dict[str, int]:
-        """Return how many predictions differ between the two orders, for each row."""
-        found = {}
-        for name, some in runs.items():
-            first, second = _two_orders(name, some)
-            found[name] = int((first[0] != second[0]).sum())
-        return found
+
+def _changed(name: str, runs: Sequence[FinishedRun]) -> tuple[int, int]:
+    """Return how many predictions and how many confidences differ between the two orders."""
+    first, second = _two_orders(name, runs)
+    predictions, confidences = (
+        int((one != other).sum()) for one, other in zip(first, second, strict=True)
+    )
+    return predictions, confidences
 
 
 def _two_orders(
