@@ -91,7 +91,7 @@ def test_a_view_is_not_its_own_neighbour_but_its_twin_is():
     torch.testing.assert_close(similarity, expected)
 
 
-def test_r_tpt_averages_the_logits_of_views_by_their_company(task: Task):
+def test_r_tpt_weights_the_logits_of_views_by_their_neighbours(task: Task):
     method = RTPT(RTPTConfig(**FEW, neighbours=3, temperature=0.05))
     method.setup(task)
     draw = torch.Generator().manual_seed(0)

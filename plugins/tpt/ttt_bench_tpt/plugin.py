@@ -78,7 +78,7 @@ def ttt_bench_adapters() -> list[AdapterSpec]:
         ),
         AdapterSpec(
             name="r-tpt",
-            summary="makes confident views certain by the prompt, averages views by their company",
+            summary="makes confident views certain by the prompt, weights views by neighbours",
             code="ttt_bench_tpt.methods.r_tpt:RTPT",
             paper=R_TPT,
             needs=needs,

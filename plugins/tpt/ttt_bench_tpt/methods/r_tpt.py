@@ -1,4 +1,4 @@
-"""R-TPT: makes each confident view more certain by the prompt, and averages views by their company.
+"""R-TPT: makes each confident view more certain by the prompt, and weights views by neighbours.
 
 Paper: Sheng, Liang, Wang and He 2025, R-TPT: Improving Adversarial Robustness of Vision-Language
     Models through Test-Time Prompt Tuning (CVPR 2025, arXiv 2504.11195).
