@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests import test_online
-from tests.run_folders import PROTOCOL, write_run
+from tests.run_folders import METHOD, PROTOCOL, write_run
 from tests.test_bad_input import one_line
 from ttt_bench.api.records import Records
 from ttt_bench.registry import registered
@@ -219,6 +219,15 @@ def test_a_card_that_no_run_has_is_refused(ttt, values: dict[str, int]):
 def online_methods() -> Iterator[None]:
     with registered(adapters=test_online.SPECS):
         yield
+
+
+def test_a_method_that_is_known_to_depend_on_other_samples_is_not_run_again(ttt, verified):
+    known = {"check_order_independence": "weights are kept"}
+    write_run(Path("r/apm"), method={**METHOD, "known_failures": known})
+    code, out, err = verified("r/apm")
+    assert (code, out["checked"]) == (0, 0)
+    reason = "no sample is run again, since apm is known to fail check_order_independence"
+    assert f"r/apm: {reason}: its predictions depend on other samples" in err
 
 
 def test_whole_batches_are_run_again(ttt, verified):

@@ -32,6 +32,8 @@ from ttt_bench.runs.schema import require_manifest
 # What a bit of a result can depend on besides the card and the code.
 ENVIRONMENT = ("python", "packages", "processor", "device")
 LONGEST_VALUE = 60
+# A method that is known to fail one of these predicts a sample otherwise when it is alone.
+INDEPENDENCE = ("check_a_b_a", "check_order_independence", "check_batch_independence")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
             again from its start to the last of them.
         subject: what the user says of this machine.
 
+    Returns:
+        The samples that were run again; none where the method is known to predict a sample
+        otherwise without those before it.
+
     Raises:
         UserError: the run is unfinished or damaged, this machine lacks something it needs, or the
             method fails.
@@ -119,6 +125,13 @@ def verify(files: RunFiles, samples: int, subject: Subject) -> Verification:
     records = joined(read)
     if samples_digest(records.sample_id) != card.protocol["samples"]:
         raise UserError(f"{files.path}: its records are not of the samples that its card names")
+    if known := [name for name in INDEPENDENCE if name in card.method["known_failures"]]:
+        reason = (
+            f"no sample is run again, since {card.method['method']} is known to fail {known[0]}: "
+            "its predictions depend on other samples"
+        )
+        print(f"{files.path}: {reason}", file=sys.stderr, flush=True)
+        return Verification(str(files.path), card.key, (reason,), ())
     rows = _drawn_rows(records, samples, one_stream=card.method["kind"] == "stream")
     drawn = chosen_rows(parts, [len(part) for part in read], rows)
     # Plugins print to standard error, as in a run.
