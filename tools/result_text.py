@@ -20,10 +20,15 @@ def wrapped(text: str, bullet: str = "") -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, of which the first row is the heading."""
+def table(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """Return a table in Markdown, of which the first row is the heading.
+
+    Args:
+        rows: the cells.
+        numbers: whether all columns but the first are numbers, which stand at the right.
+    """
     heading, *others = ("| " + " | ".join(row) + " |" for row in rows)
-    rule = "| --- |" + " ---: |" * (len(rows[0]) - 1)
+    rule = "| --- |" + (" ---: |" if numbers else " --- |") * (len(rows[0]) - 1)
     return "\n".join([heading, rule, *others])
 
 

@@ -38,7 +38,8 @@ class Comparisons:
                 [
                     ["question", "compared", "points", "95 % interval", "p", "verdict"],
                     *(_result_row(one) for one in found),
-                ]
+                ],
+                numbers=False,
             ),
             wrapped(
                 f"Points of top-1, the first row less the second. p is two-sided{corrected}; "
@@ -62,7 +63,7 @@ class Comparisons:
                 "these runs would have shown in 4 of 5 cases."
             ),
             "## Rows",
-            table(rows_table(runs)),
+            table(rows_table(runs), numbers=False),
         ]
 
     def _answered(self, runs: Runs) -> list[Question]:

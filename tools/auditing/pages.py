@@ -87,6 +87,14 @@ def overview(lines: Mapping[str, Sequence[Line]], claims: Sequence[Claim]) -> st
         "the runs would have shown in 4 of 5 cases."
     )
     return (
-        "\n\n".join(["# The audit", MADE, *map(wrapped, OVERVIEW), table(rows), wrapped(note)])
+        "\n\n".join(
+            [
+                "# The audit",
+                MADE,
+                *map(wrapped, OVERVIEW),
+                table(rows, numbers=False),
+                wrapped(note),
+            ]
+        )
         + "\n"
     )
