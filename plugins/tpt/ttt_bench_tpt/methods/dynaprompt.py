@@ -100,7 +100,8 @@ class DynaPrompt(PromptTuning[DynaPromptConfig]):
         Args:
             views: unit features of the views.
 
-        Source: section 4 of the paper, dynamic prompt selection and appending.
+        Source: the paper's dynamic prompt selection and appending. Its section 4 has not been
+        compared word by word; the release does otherwise, see docs/methods/tpt.md.
         """
         text = torch.cat([self.initial[None], self.text[self.order]])  # (1 + P, C, D)
         scores = self.scores(text, views)  # (1 + P, V, C)
