@@ -112,7 +112,8 @@ def test_a_corrupted_photograph_is_made_once(contrast: PhotosC, made: list[str],
     assert made == [contrast.entries[0].key, PhotosC("fog", None).entries[0].key]
     _, out, _ = ttt("cache", "--format", "json")
     (file,) = json.loads(out)["files"]
-    assert (file["dataset"], file["content"]) == ("photos-c", "corrupted images")
+    content = "corrupted images, pixels by zlib"
+    assert (file["dataset"], file["content"]) == ("photos-c", content)
     assert file["entries"] == 2
 
 
