@@ -4,7 +4,6 @@ Sizes in comments: P prompts, V views, C classes.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,7 +33,8 @@ class AsReleased(DynaPrompt):
         number, rate, share = (
             case.value(f"{name}/hyper/{field}") for field in ("prompts", "lr", "selection")
         )
-        super().__init__(DynaPromptConfig(capacity=int(number), lr=rate, selection=share))
+        values = {"capacity": int(number), "lr": rate, "selection": share}
+        super().__init__(DynaPromptConfig.model_validate(values))
         self.texts, self.context = case.texts, case.context
         self.scale, self.stack = case.scale, self.config.capacity
         self.weight_decay = case.value("dynaprompt/hyper/weight_decay")
@@ -127,10 +127,15 @@ class AsReleased(DynaPrompt):
         return kept
 
     @override
-    def tune(self, chosen: list[int], *args: Any) -> Float[Tensor, "chosen steps classes"]:
+    def tune(
+        self,
+        chosen: list[int],
+        confident: Float[Tensor, "kept dim"],
+        image: Float[Tensor, "1 dim"],
+    ) -> Float[Tensor, "chosen steps classes"]:
         # The mistaken numbers can name the reference twice.
         self.order = list(dict.fromkeys(reversed(self.order)))[::-1]
-        scores = super().tune(chosen, *args)
+        scores = super().tune(chosen, confident, image)
         others = [prompt for prompt in range(len(self.offsets)) if prompt not in chosen]
         self.offsets[others] *= 1 - self.config.lr * self.weight_decay
         if others:
