@@ -29,7 +29,7 @@ ZERO_SHOT = worker_spec("clip-zero-shot", batch_size=2, feature_cache=False)
 METHODS = {
     "apm": ("--set", "steps=3"),
     "tpt": ("--set", "views=8", "--set", "selection=0.25"),
-    "ttt-mae": ("--set", "steps=2", "--set", "copies=8"),
+    "ttt-mae": ("--set", "steps=1", "--set", "copies=4"),
 }
 RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--format", "json", "--limit", "160")
 

@@ -26,7 +26,7 @@ from ttt_bench.runs.streams import StreamSetting
 
 RUN = ("run", "-d", "cifar10-c-mini", "--device", "cpu", "--limit", "192")
 # They take more than four seconds each; `check_state_saved` tries them at every border of a batch.
-SLOW = ("adacontrast", "cmf", "rmt", "santa")
+SLOW = ("adacontrast", "apm-kept-moments", "cmf", "rmt", "santa")
 CONTINUAL = (*RUN, "--stream", "continual", "--revisit")
 
 
