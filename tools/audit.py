@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tools.auditing.claims import CLAIMS, Claim
 from tools.auditing.comparing import Runs
 from tools.auditing.pages import HERE, claim_page, overview
+from tools.written import write_changed
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.runner.config_file import entries, read_file
@@ -63,7 +64,7 @@ def _seed(run: FinishedRun) -> int:
 
 
 def pages(names: Sequence[str], root: Path) -> dict[Path, str]:
-    """Return the new text of each page of the audit that changes.
+    """Return the text of the overview, and of the pages of some claims.
 
     Args:
         names: the claims whose pages are made again.
@@ -75,15 +76,12 @@ def pages(names: Sequence[str], root: Path) -> dict[Path, str]:
     lines, texts = {}, {}
     for claim in CLAIMS:
         runs = runs_of(claim)
-        lines[claim.name] = claim.part.lines(runs)
+        outcome = claim.part.outcome(runs)
+        lines[claim.name] = outcome.lines
         if claim.name in names:
-            texts[root / HERE / f"{claim.name}.md"] = claim_page(claim, runs)
+            texts[root / HERE / f"{claim.name}.md"] = claim_page(claim, runs, outcome)
     texts[root / HERE / "index.md"] = overview(lines, CLAIMS)
-    return {
-        path: text
-        for path, text in texts.items()
-        if not path.is_file() or path.read_text("utf-8") != text
-    }
+    return texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,20 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.runs:
             (claim,) = (one for one in CLAIMS if one.name == options.claim[0])
-            path = ROOT / HERE / f"{claim.name}.md"
-            text = claim_page(claim, runs_of(claim, options.runs))
-            changed = {path: text} if path.read_text("utf-8") != text else {}
+            runs = runs_of(claim, options.runs)
+            text = claim_page(claim, runs, claim.part.outcome(runs))
+            texts = {ROOT / HERE / f"{claim.name}.md": text}
         else:
-            changed = pages(options.claim or names, ROOT)
+            texts = pages(options.claim or names, ROOT)
     except UserError as error:
         print(f"audit: {error}", file=sys.stderr)
         return 2
-    for path, text in changed.items():
-        print(f"{path.relative_to(ROOT)} {'would change' if options.check else 'is written'}")
-        if not options.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-    return 1 if options.check and changed else 0
+    return write_changed(texts, ROOT, options.check)
 
 
 if __name__ == "__main__":

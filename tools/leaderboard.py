@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from tools.auditing.lines import short
 from tools.result_text import table, wrapped
+from tools.written import write_changed
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, find_runs, read_runs
@@ -33,6 +34,7 @@ OUTCOMES = "verified.json"
 PAGE = ROOT / "docs" / "audit" / "leaderboard.md"
 SAMPLES = 4
 COUNTS = ("checked", "equal", "close", "different")
+MADE = "<!-- Made by `python tools/leaderboard.py`; nobody writes here by hand. -->"
 ABOUT = (
     "Every row of the files in `audit/results`, by dataset. Rows of one table saw the same images. "
     "Rows that differ in the seed alone are one: mean and standard deviation. A file is verified "
@@ -99,16 +101,13 @@ def page(folder: Path) -> str:
         for name, outcome in outcomes(folder).items()
         if (folder / name).is_file() and outcome["sha256"] == sha256(folder / name)
     }
-    blocks = ["# Leaderboard", _MADE, *map(wrapped, ABOUT)]
+    blocks = ["# Leaderboard", MADE, *map(wrapped, ABOUT)]
     for one in tabulate([run for run, _ in found.values()])[0]:
         rows = sorted(one.rows, key=lambda row: -row.summary["top1"])
         heading = ["method", "backbone", "n", "seeds", "top-1 %", "GFLOPs", "file", "verified"]
         cells = [_cells(row, file_of[row.first.card.key], checked) for row in rows]
         blocks += [f"## {one.title}, {rows[0].summary['n']} samples", table([heading, *cells])]
     return "\n\n".join(blocks) + "\n"
-
-
-_MADE = "<!-- Made by `python tools/leaderboard.py`; nobody writes here by hand. -->"
 
 
 def _mark(outcome: Mapping[str, Any]) -> str:
@@ -148,13 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"leaderboard: {error}", file=sys.stderr)
         return 2
-    if PAGE.is_file() and PAGE.read_text("utf-8") == text:
-        return 0
-    print(f"{PAGE.relative_to(ROOT)} {'would change' if options.check else 'is written'}")
-    if options.check:
-        return 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    return write_changed({PAGE: text}, ROOT, options.check)
 
 
 def _verify(paths: Sequence[Path], samples: int) -> int:

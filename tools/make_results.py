@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tools.control_results import CLIP_CONTROLS, control_blocks
 from tools.online_results import OnlineResults
 from tools.result_text import time_of, wrapped
+from tools.written import write_changed
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
@@ -207,15 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(result, RUNS)
         return 0
     try:
-        changed = write(sets, ROOT, RUNS)
+        texts = write(sets, ROOT, RUNS)
     except UserError as error:
         print(f"make_results: {error}", file=sys.stderr)
         return 2
-    for path, text in changed.items():
-        print(f"{path.relative_to(ROOT)} {'would change' if options.check else 'is written'}")
-        if not options.check:
-            path.write_text(text, "utf-8")
-    return 1 if options.check and changed else 0
+    return write_changed(texts, ROOT, options.check)
 
 
 if __name__ == "__main__":

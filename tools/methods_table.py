@@ -21,6 +21,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))
 
 from tools.result_text import wrapped
+from tools.written import write_changed
 from ttt_bench.api.specs import AdapterSpec
 from ttt_bench.registry import registry
 from ttt_bench.testing.goldens import GoldenResult, compare
@@ -171,11 +172,7 @@ def write(check: bool) -> int:
     """
     before = PAGE.read_text("utf-8")
     after = MARK.sub(lambda mark: f"{mark[1]}{part()}{mark[3]}", before)
-    if after != before:
-        print(f"{PAGE.relative_to(ROOT)} {'would change' if check else 'is written'}")
-        if not check:
-            PAGE.write_text(after, "utf-8")
-    return int(check and after != before)
+    return write_changed({PAGE: after}, ROOT, check)
 
 
 def compare_goldens(kinds: Sequence[str]) -> None:

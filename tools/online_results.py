@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-from jaxtyping import Bool
-
+from tools.result_runs import correct, top1
 from tools.result_text import signed, table, time_of, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, read_runs
@@ -188,15 +186,8 @@ def accuracies(found: Mapping[str, Runs]) -> list[list[str]]:
         ["method", *columns],
         ["images", *(str(runs[0].summary["n"]) for runs in first.values())],
         ["seeds", *(str(len(runs)) for runs in first.values())],
-        *([method, *(cell(found[name][method]) for name in columns)] for method in METHODS),
+        *([method, *(top1(found[name][method]) for name in columns)] for method in METHODS),
     ]
-
-
-def cell(runs: Sequence[FinishedRun]) -> str:
-    """Return the mean accuracy over seeds and its standard deviation."""
-    values = np.array([run.summary["top1"] for run in runs])
-    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
 
 
 def answers(found: Mapping[str, Runs]) -> list[list[str]]:
@@ -223,8 +214,3 @@ def answers(found: Mapping[str, Runs]) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def correct(runs: Sequence[FinishedRun]) -> Bool[np.ndarray, "seeds samples"]:
-    """Return which predictions are right, for each seed, in the order of the samples' ids."""
-    return np.stack([run.records.correct[np.argsort(run.records.sample_id)] for run in runs])

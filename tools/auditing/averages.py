@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import Line
+from tools.auditing.lines import Line, Outcome
 from tools.result_text import signed, table
 from ttt_bench.api.reference import Publication
 from ttt_bench.api.reference import Row as PrintedRow
@@ -27,47 +27,49 @@ class Averages:
     method: str
     baseline: str
 
-    def lines(self, runs: Runs) -> list[Line]:
-        """Return the rows of the overview; the claim has no runs."""
-        rows = {row.method: row for row in self._rows()}
+    def outcome(self, runs: Runs) -> Outcome:
+        """Return printed and recomputed averages; the claim has no runs."""
+        printed = self._rows()
+        return Outcome([self._line(printed)], ["## Result", table(_cells(printed))])
+
+    def _line(self, printed: Sequence[PrintedRow]) -> Line:
+        rows = {row.method: row for row in printed}
         gains = [
             max(getattr(rows[self.method], kind).values())
             - max(getattr(rows[self.baseline], kind).values())
             for kind in ("printed", "recomputed")
         ]
         wrong = [row.printed_method for row in rows.values() if row.disagreements()]
-        return [
-            Line(
-                question="The printed averages are those of the printed cells",
-                tested=f"the {len(rows)} rows of the paper's table",
-                result=f"gain of {self.method}: {signed(gains[0])} as printed, "
-                f"{signed(gains[1])} from the cells",
-                p="",
-                cost="",
-                verdict=f"does not hold here ({len(wrong)} of {len(rows)} rows)"
-                if wrong
-                else "holds here",
-            )
-        ]
-
-    def blocks(self, runs: Runs) -> list[str]:
-        """Return the paragraphs and tables of the page."""
-        cells = [["row", "backbone", "printed average", "mean of the cells", "printed less mean"]]
-        for row in self._rows():
-            for name, printed in row.printed.items():
-                mean = row.recomputed[name]
-                cells.append(
-                    [
-                        row.printed_method,
-                        row.printed_backbone,
-                        f"{printed:.1f}",
-                        f"{mean:.2f}",
-                        signed(printed - mean),
-                    ]
-                )
-        return ["## Result", table(cells)]
+        return Line(
+            question="The printed averages are those of the printed cells",
+            tested=f"the {len(rows)} rows of the paper's table",
+            result=f"gain of {self.method}: {signed(gains[0])} as printed, "
+            f"{signed(gains[1])} from the cells",
+            p="",
+            cost="",
+            verdict=f"does not hold here ({len(wrong)} of {len(rows)} rows)"
+            if wrong
+            else "holds here",
+        )
 
     def _rows(self) -> Sequence[PrintedRow]:
         publication: Publication = registry().references[self.reference].spec.load()()
         (found,) = (one for one in publication.tables if one.dataset == self.dataset)
         return found.rows
+
+
+def _cells(rows: Sequence[PrintedRow]) -> list[list[str]]:
+    cells = [["row", "backbone", "printed average", "mean of the cells", "printed less mean"]]
+    for row in rows:
+        for name, printed in row.printed.items():
+            mean = row.recomputed[name]
+            cells.append(
+                [
+                    row.printed_method,
+                    row.printed_backbone,
+                    f"{printed:.1f}",
+                    f"{mean:.2f}",
+                    signed(printed - mean),
+                ]
+            )
+    return cells

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool
 from scipy.special import ndtri
 
+from tools.result_runs import correct
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
 from ttt_bench.compare.seeds import compare_over_seeds
@@ -20,9 +20,7 @@ POWER = 0.8
 # A gain of this many standard errors is seen with that probability (Cohen 1988, section 2.3).
 ERRORS = float(ndtri((1 + CONFIDENCE) / 2) + ndtri(POWER))
 
-Verdict: TypeAlias = Literal[
-    "holds here", "does not hold here", "not told apart", "not testable here"
-]
+Verdict: TypeAlias = Literal["holds here", "does not hold here", "not told apart"]
 # The finished runs of a name: one for each seed.
 Runs: TypeAlias = Mapping[str, Sequence[FinishedRun]]
 
@@ -143,8 +141,8 @@ def _compared(question: Question, runs: Runs) -> tuple[float, tuple[float, float
     for name in (question.better, question.worse):
         if name not in runs:
             raise UserError(f"no runs are called {name!r}; there are {', '.join(sorted(runs))}")
-    better = right(runs[question.better], question.any_step)
-    worse = right(runs[question.worse])
+    better = correct(runs[question.better], question.any_step)
+    worse = correct(runs[question.worse])
     _require_same(question, runs)
     differing = 100 * float((better != worse).mean())
     if len(better) == 1:
@@ -154,18 +152,6 @@ def _compared(question: Question, runs: Runs) -> tuple[float, tuple[float, float
     several = compare_over_seeds(better, worse, same_seeds=True)
     low, high = several["ci95"]
     return several["difference"], (low, high), differing, several["p"]
-
-
-def right(runs: Sequence[FinishedRun], any_step: bool = False) -> Bool[np.ndarray, "seeds samples"]:
-    """Return which samples are right, for each run, in the order of the samples' ids."""
-    return np.stack(
-        [
-            (run.records.correct_at_any_step if any_step else run.records.correct)[
-                np.argsort(np.array(run.records.sample_id))
-            ]
-            for run in runs
-        ]
-    )
 
 
 def _require_same(question: Question, runs: Runs) -> None:

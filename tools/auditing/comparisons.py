@@ -1,9 +1,10 @@
 """Claims that comparisons of two rows decide."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tools.auditing.comparing import Answer, Question, Runs, answers
-from tools.auditing.lines import Line, gflops, rows_table, tested
+from tools.auditing.lines import Line, Outcome, gflops, rows_table, tested
 from tools.result_text import signed, table, wrapped
 from ttt_bench.compare.statistics import LEVEL
 from ttt_bench.report.findings import p_text
@@ -19,25 +20,27 @@ class Comparisons:
 
     questions: tuple[Question, ...]
 
-    def lines(self, runs: Runs) -> list[Line]:
-        """Return the rows of the overview."""
-        found = {one.question: one for one in answers(self._answered(runs), runs)}
-        return [
+    def outcome(self, runs: Runs) -> Outcome:
+        """Return what the runs that are there show."""
+        ready = [one for one in self.questions if {one.better, one.worse} <= runs.keys()]
+        found = dict(zip(ready, answers(ready, runs), strict=True))
+        lines = [
             _line(found[one]) if one in found else Line(one.text, "", "", "", "", "(not run yet)")
             for one in self.questions
         ]
+        return Outcome(lines, self._blocks(runs, found))
 
-    def blocks(self, runs: Runs) -> list[str]:
-        """Return the paragraphs and tables of the page."""
-        found = answers(self._answered(runs), runs)
-        open_questions = [one.text for one in self.questions if one not in self._answered(runs)]
-        corrected = f" after Holm's correction for {len(found)} comparisons" if found[1:] else ""
+    def _blocks(self, runs: Runs, found: Mapping[Question, Answer]) -> list[str]:
+        missing = [one.text for one in self.questions if one not in found]
+        corrected = (
+            f" after Holm's correction for {len(found)} comparisons" if len(found) > 1 else ""
+        )
         return [
             "## Result",
             table(
                 [
                     ["question", "compared", "points", "95 % interval", "p", "verdict"],
-                    *(_result_row(one) for one in found),
+                    *(_result_row(one) for one in found.values()),
                 ],
                 numbers=False,
             ),
@@ -47,12 +50,12 @@ class Comparisons:
                 "seeds are by the bootstrap over samples and seeds, of one seed by the bootstrap "
                 "over samples and the exact McNemar test."
             ),
-            *([wrapped(f"Not run yet: {'; '.join(open_questions)}.")] if open_questions else []),
+            *([wrapped(f"Not run yet: {'; '.join(missing)}.")] if missing else []),
             "## Samples",
             table(
                 [
                     ["question", "expected to differ", "needed", "used", "differ", "smallest gain"],
-                    *(_power_row(one) for one in found),
+                    *(_power_row(one) for one in found.values()),
                 ]
             ),
             wrapped(
@@ -65,10 +68,6 @@ class Comparisons:
             "## Rows",
             table(rows_table(runs), numbers=False),
         ]
-
-    def _answered(self, runs: Runs) -> list[Question]:
-        """Return the questions whose runs are there."""
-        return [one for one in self.questions if {one.better, one.worse} <= runs.keys()]
 
 
 def _line(answer: Answer) -> Line:

@@ -5,74 +5,67 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import COST, Line, short
+from tools.auditing.lines import COST, Line, Outcome, short
 from tools.result_text import signed, table, wrapped
-from ttt_bench.compare.pairs import compare, tabulate
+from ttt_bench.compare.pairs import Table, compare, tabulate
 from ttt_bench.compare.pareto import front
 from ttt_bench.compare.rows import Row
 from ttt_bench.compare.statistics import LEVEL
+
+NOTE = (
+    "A row is on the front if no other is at least as accurate and as cheap, and better in one. "
+    "The last column compares each row with the most accurate one that is cheaper: points, 95 % "
+    "interval, and \\* where p is below 0.05 after Holm's correction for all pairs of the table."
+)
 
 
 @dataclass(frozen=True)
 class Fronts:
     """The claim that more computing buys accuracy: every method lies on the Pareto front."""
 
-    def lines(self, runs: Runs) -> list[Line]:
-        """Return the rows of the overview, one for each table."""
-        found = []
-        for title, rows, on_front, _ in self._fronts(runs):
-            names = ", ".join(rows[index].label for index in on_front)
-            off = len(rows) - len(on_front)
-            found.append(
-                Line(
-                    question="Every method lies on the Pareto front of accuracy and GFLOPs",
-                    tested=title,
-                    result=f"{len(on_front)} of {len(rows)} on the front: {names}",
-                    p="",
-                    cost=_range(rows),
-                    verdict="does not hold here" if off else "holds here",
-                )
-            )
-        return found
-
-    def blocks(self, runs: Runs) -> list[str]:
-        """Return the paragraphs and tables of the page."""
-        blocks = ["## Result"]
-        for title, rows, on_front, pairs in self._fronts(runs):
-            cells = [["method", "GFLOPs", "top-1 %", "on the front", "to the cheaper front row"]]
-            for index in sorted(range(len(rows)), key=lambda i: _key(rows[i])):
-                below = [other for other in on_front if _key(rows[other]) < _key(rows[index])]
-                cells.append(
-                    [
-                        rows[index].label,
-                        short(rows[index].summary["cost"][COST]),
-                        f"{rows[index].summary['top1']:.1f}",
-                        "yes" if index in on_front else "no",
-                        _difference(rows[index], rows[below[-1]], pairs) if below else "(cheapest)",
-                    ]
-                )
-            blocks += [f"**{title}**", table(cells)]
-        note = (
-            "A row is on the front if no other is at least as accurate and as cheap, and better in "
-            "one. The last column compares each row with the most accurate one that is cheaper: "
-            "points, 95 % interval, and \\* where p is below 0.05 after Holm's correction for all "
-            "pairs of the table."
-        )
-        return [*blocks, wrapped(note)]
-
-    def _fronts(
-        self, runs: Runs
-    ) -> list[tuple[str, Sequence[Row], list[int], Mapping[tuple[str, str], Mapping[str, Any]]]]:
-        found = []
+    def outcome(self, runs: Runs) -> Outcome:
+        """Return the fronts, one for each table."""
+        lines, blocks = list[Line](), ["## Result"]
         for one in tabulate([run for some in runs.values() for run in some])[0]:
-            pairs = {
-                (pair["a"]["name"], pair["b"]["name"]): pair for pair in compare([one])["pairs"]
-            }
-            summaries = [row.summary for row in one.rows]
+            rows = one.rows
+            summaries = [row.summary for row in rows]
             backbones = ", ".join(dict.fromkeys(str(row["backbone"]) for row in summaries))
             title = f"{one.title}, {backbones}, {summaries[0]['n']} samples"
-            found.append((title, one.rows, front(summaries, COST), pairs))
-        return found
+            on_front = front(summaries, COST)
+            lines.append(_line(title, rows, on_front))
+            blocks += [f"**{title}**", table(_cells(one, on_front))]
+        return Outcome(lines, [*blocks, wrapped(NOTE)])
+
+
+def _line(title: str, rows: Sequence[Row], on_front: Sequence[int]) -> Line:
+    names = ", ".join(rows[index].label for index in on_front)
+    return Line(
+        question="Every method lies on the Pareto front of accuracy and GFLOPs",
+        tested=title,
+        result=f"{len(on_front)} of {len(rows)} on the front: {names}",
+        p="",
+        cost=_range(rows),
+        verdict="holds here" if len(on_front) == len(rows) else "does not hold here",
+    )
+
+
+def _cells(one: Table, on_front: Sequence[int]) -> list[list[str]]:
+    """Return the cells of a table, the cheapest rows first."""
+    rows = one.rows
+    pairs = {(pair["a"]["name"], pair["b"]["name"]): pair for pair in compare([one])["pairs"]}
+    cells = [["method", "GFLOPs", "top-1 %", "on the front", "to the cheaper front row"]]
+    for index in sorted(range(len(rows)), key=lambda i: _key(rows[i])):
+        below = [other for other in on_front if _key(rows[other]) < _key(rows[index])]
+        cells.append(
+            [
+                rows[index].label,
+                short(rows[index].summary["cost"][COST]),
+                f"{rows[index].summary['top1']:.1f}",
+                "yes" if index in on_front else "no",
+                _difference(rows[index], rows[below[-1]], pairs) if below else "(cheapest)",
+            ]
+        )
+    return cells
 
 
 def _key(row: Row) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tools.auditing.comparing import Runs
+from tools.result_runs import top1
 from ttt_bench.compare.read import FinishedRun
 
 COST = "gflops_per_sample"
@@ -32,6 +33,19 @@ class Line:
     verdict: str
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs of a claim show.
+
+    Attributes:
+        lines: the rows of the overview.
+        blocks: the paragraphs and tables of the claim's page.
+    """
+
+    lines: Sequence[Line]
+    blocks: Sequence[str]
+
+
 def tested(runs: Sequence[FinishedRun]) -> str:
     """Return dataset, backbone, samples and seeds of a row."""
     summary = runs[0].summary
@@ -54,14 +68,12 @@ def rows_table(runs: Runs) -> list[list[str]]:
     """Return the cells of the table of all rows of a claim."""
     rows = [["row", "tested on", "top-1 %", "GFLOPs", "ms/sample"]]
     for name, some in runs.items():
-        values = np.array([run.summary["top1"] for run in some])
-        spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
         milliseconds = np.mean([run.summary["cost"]["ms_per_sample"] for run in some])
         rows.append(
             [
                 name,
                 tested(some),
-                f"{values.mean():.1f}{spread}",
+                top1(some),
                 gflops(some),
                 f"{milliseconds:.1f}",
             ]

@@ -1,12 +1,12 @@
 """The claim that predictions do not depend on the order of the samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import Line
+from tools.auditing.lines import Line, Outcome
 from tools.result_text import table, wrapped
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun
@@ -22,17 +22,29 @@ class Orders:
 
     leaking: str
 
-    def lines(self, runs: Runs) -> list[Line]:
-        """Return the rows of the overview."""
+    def outcome(self, runs: Runs) -> Outcome:
+        """Return how many predictions and confidences change with the order."""
         changed = {name: _changed(name, some) for name, some in runs.items()}
-        leaking = changed.pop(self.leaking)
-        predictions, confidences = (sum(counts) for counts in zip(*changed.values(), strict=True))
+        rows = [["method", "images", "predictions that changed", "confidences that changed"]]
+        for name, some in runs.items():
+            rows.append([name, str(some[0].summary["n"]), *map(str, changed[name])])
+        about = (
+            "The same images in the dataset's order and in the reverse one, compared image by "
+            f"image, bit for bit. `{self.leaking}` is made for this page: it starts each image "
+            "from the weights of the one before, and declares that it fails the check of order."
+        )
+        return Outcome(self._lines(runs, changed), ["## Result", table(rows), wrapped(about)])
+
+    def _lines(self, runs: Runs, changed: Mapping[str, tuple[int, int]]) -> list[Line]:
+        episodic = [counts for name, counts in changed.items() if name != self.leaking]
+        predictions, confidences = (sum(counts) for counts in zip(*episodic, strict=True))
+        leaking = changed[self.leaking]
         backbones = {run.summary["backbone"] for some in runs.values() for run in some}
         summary = runs[self.leaking][0].summary
         tested = f"{summary['n']} samples of {summary['dataset']}"
         return [
             Line(
-                question=f"{len(changed)} episodic methods predict the same in the reverse order",
+                question=f"{len(episodic)} episodic methods predict the same in the reverse order",
                 tested=f"{tested}, {len(backbones)} backbones, 1 seed",
                 result=f"{predictions} predictions and {confidences} confidences changed",
                 p="",
@@ -46,21 +58,6 @@ class Orders:
                 p="",
                 cost="",
                 verdict="holds here" if leaking[0] else "does not hold here",
-            ),
-        ]
-
-    def blocks(self, runs: Runs) -> list[str]:
-        """Return the paragraphs and tables of the page."""
-        rows = [["method", "images", "predictions that changed", "confidences that changed"]]
-        for name, some in runs.items():
-            rows.append([name, str(some[0].summary["n"]), *map(str, _changed(name, some))])
-        return [
-            "## Result",
-            table(rows),
-            wrapped(
-                "The same images in the dataset's order and in the reverse one, compared image by "
-                f"image, bit for bit. `{self.leaking}` is made for this page: it starts each image "
-                "from the weights of the one before, and declares that it fails the check of order."
             ),
         ]
 

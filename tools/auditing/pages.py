@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tools.auditing.claims import Claim
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import Line
+from tools.auditing.lines import Line, Outcome
 from tools.result_text import table, time_of, wrapped
 
 HERE = "docs/audit"
@@ -20,12 +20,13 @@ OVERVIEW = (
 )
 
 
-def claim_page(claim: Claim, runs: Runs) -> str:
+def claim_page(claim: Claim, runs: Runs, outcome: Outcome) -> str:
     """Return the page of a claim.
 
     Args:
         claim: the claim.
         runs: its runs by name, empty where it has none.
+        outcome: what they show.
     """
     every = [run for some in runs.values() for run in some]
     blocks = [
@@ -33,7 +34,7 @@ def claim_page(claim: Claim, runs: Runs) -> str:
         MADE,
         wrapped(f"**Source.** {claim.source}"),
         *map(wrapped, claim.about),
-        *claim.part.blocks(runs),
+        *outcome.blocks,
         "## See it again",
         f"```sh\n{chr(10).join(_commands(claim, runs))}\n```",
         *([wrapped(time_of(every))] if every else []),

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import Doc
 
 from ttt_bench.api.errors import UserError, unknown
-from ttt_bench.api.precision import Precision
-from ttt_bench.api.stream_name import StreamName
 from ttt_bench.runner.asking import Variant
 from ttt_bench.runner.config import Option, RunConfig
 from ttt_bench.runner.values import read_variant, read_yaml
@@ -22,17 +20,17 @@ SET = (
     "Settings of a method's configuration: `steps: 5` for every method that has the field, or "
     "`apm: {steps: 5}` for one method."
 )
-# The options that an entry may have of its own, each one value.
+# The options that an entry may have of its own: one value or several, and one value.
+SEVERAL = ("dataset", "backbone", "seed")
 OWN = ("limit", "stream", "correlation", "revisit", "precision")
 SWEEP = "Several values for a setting, written as in `set`, such as `apm.steps: [5, 20]`."
 
 
 One = TypeVar("One", str, int)
-Seed = Annotated[int, Field(ge=0)]
 
 
 class RunEntry(BaseModel):
-    """One entry of `runs`."""
+    """One entry of `runs`. `entry_model` adds the options that it may have of its own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,35 +39,11 @@ class RunEntry(BaseModel):
         None, min_length=1, max_length=60, description="What tables call the run."
     )
     set: dict[str, Any] = Field({}, description="Settings of the method's configuration.")
-    dataset: str | list[str] | None = Field(
-        None, description="Dataset of this entry, in place of the file's."
-    )
-    backbone: str | list[str] | None = Field(
-        None, description="Backbone of this entry, in place of the file's."
-    )
-    seed: Seed | list[Seed] | None = Field(
-        None, description="Seed of this entry, in place of the file's."
-    )
-    limit: int | None = Field(
-        None, ge=1, description="Number of samples of this entry, in place of the file's."
-    )
-    stream: StreamName | None = Field(
-        None, description="Order of the samples of this entry, in place of the file's."
-    )
-    correlation: float | None = Field(
-        None, gt=0, description="Dirichlet concentration of this entry, in place of the file's."
-    )
-    revisit: bool | None = Field(
-        None, description="Whether the first group comes again, in place of the file's."
-    )
-    precision: Precision | None = Field(
-        None, description="Precision of this entry's backbone, in place of the file's."
-    )
 
 
 @cache
-def file_model() -> type[BaseModel]:
-    """Return the model of a file of options: the options of `run` by name, and `runs`."""
+def option_fields() -> dict[str, Any]:
+    """Return the options of `run` as the fields of a model, by name."""
     hints = get_type_hints(RunConfig, include_extras=True)
     found: dict[str, Any] = {}
     for one in fields(RunConfig):
@@ -91,6 +65,24 @@ def file_model() -> type[BaseModel]:
             value_type,
             Field(default, alias=one.name.replace("_", "-"), description=text),
         )
+    return found
+
+
+@cache
+def entry_model() -> type[RunEntry]:
+    """Return the model of an entry: its own fields, and options in place of the file's."""
+    options = option_fields()
+    found: dict[str, Any] = {}
+    for name in (*SEVERAL, *OWN):
+        value_type, option = options[name]
+        about = f"In place of the file's `{name}`. {option.description}"
+        found[name] = (value_type | None, Field(None, description=about))
+    return create_model("RunEntry", __base__=RunEntry, **found)
+
+
+@cache
+def file_model() -> type[BaseModel]:
+    """Return the model of a file of options: the options of `run` by name, and `runs`."""
     return create_model(
         "RunFile",
         __config__=ConfigDict(
@@ -98,10 +90,13 @@ def file_model() -> type[BaseModel]:
         ),
         set=(dict[str, Any], Field({}, description=SET)),
         sweep=(dict[str, Any], Field({}, description=SWEEP)),
-        runs=(list[RunEntry], Field([], min_length=1, description="Runs, each with its own.")),
+        runs=(
+            list[entry_model()],
+            Field([], min_length=1, description="Runs, each with its own."),
+        ),
         format=(Literal["text", "json"], Field("text", description="Output format.")),
         dry_run=(bool, Field(False, alias="dry-run", description="Only estimate the runs.")),
-        **found,
+        **option_fields(),
     )
 
 
@@ -143,7 +138,11 @@ def _refused(path: Path, error: ValidationError) -> UserError:
     entry = ""
     model: type[BaseModel] = file_model()
     if location[0] == RUNS and len(location) > 2:
-        entry, model, location = f", entry {int(location[1]) + 1} of runs", RunEntry, location[2:]
+        entry, model, location = (
+            f", entry {int(location[1]) + 1} of runs",
+            entry_model(),
+            location[2:],
+        )
     key = str(location[0])
     if first["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in model.model_fields.items()]
@@ -165,7 +164,8 @@ def entries(path: Path, content: Mapping[str, Any]) -> list[Variant]:
     """
     found = []
     for number, value in enumerate(content.get(RUNS, ())):
-        entry = RunEntry.model_validate(value)
+        entry = entry_model().model_validate(value)
+        given = entry.model_dump()
         option = f"{path}, entry {number + 1} of runs: method"
         method, settings = read_variant(entry.method, option)
         found.append(
@@ -173,10 +173,10 @@ def entries(path: Path, content: Mapping[str, Any]) -> list[Variant]:
                 method=method,
                 settings={**settings, **entry.set},
                 name=entry.name or "",
-                datasets=_several(entry.dataset),
-                backbones=_several(entry.backbone),
-                seeds=_several(entry.seed),
-                options=entry.model_dump(include={*OWN}, exclude_none=True),
+                datasets=_several(given["dataset"]),
+                backbones=_several(given["backbone"]),
+                seeds=_several(given["seed"]),
+                options={name: given[name] for name in OWN if given[name] is not None},
             )
         )
     return found
