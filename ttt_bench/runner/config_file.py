@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -83,6 +84,8 @@ def entry_model() -> type[RunEntry]:
 @cache
 def file_model() -> type[BaseModel]:
     """Return the model of a file of options: the options of `run` by name, and `runs`."""
+    # A checker of types refuses `list[...]` of a model that is made here.
+    entries_type = GenericAlias(list, (entry_model(),))
     return create_model(
         "RunFile",
         __config__=ConfigDict(
@@ -90,10 +93,7 @@ def file_model() -> type[BaseModel]:
         ),
         set=(dict[str, Any], Field({}, description=SET)),
         sweep=(dict[str, Any], Field({}, description=SWEEP)),
-        runs=(
-            list[entry_model()],
-            Field([], min_length=1, description="Runs, each with its own."),
-        ),
+        runs=(entries_type, Field([], min_length=1, description="Runs, each with its own.")),
         format=(Literal["text", "json"], Field("text", description="Output format.")),
         dry_run=(bool, Field(False, alias="dry-run", description="Only estimate the runs.")),
         **option_fields(),
