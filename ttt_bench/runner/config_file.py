@@ -86,17 +86,20 @@ def file_model() -> type[BaseModel]:
     """Return the model of a file of options: the options of `run` by name, and `runs`."""
     # A checker of types refuses `list[...]` of a model that is made here.
     entries_type = GenericAlias(list, (entry_model(),))
+    found: dict[str, Any] = {
+        "set": (dict[str, Any], Field({}, description=SET)),
+        "sweep": (dict[str, Any], Field({}, description=SWEEP)),
+        "runs": (entries_type, Field([], min_length=1, description="Runs, each with its own.")),
+        "format": (Literal["text", "json"], Field("text", description="Output format.")),
+        "dry_run": (bool, Field(False, alias="dry-run", description="Only estimate the runs.")),
+        **option_fields(),
+    }
     return create_model(
         "RunFile",
         __config__=ConfigDict(
             extra="forbid", title="ttt-bench run", json_schema_extra={"$schema": DRAFT}
         ),
-        set=(dict[str, Any], Field({}, description=SET)),
-        sweep=(dict[str, Any], Field({}, description=SWEEP)),
-        runs=(entries_type, Field([], min_length=1, description="Runs, each with its own.")),
-        format=(Literal["text", "json"], Field("text", description="Output format.")),
-        dry_run=(bool, Field(False, alias="dry-run", description="Only estimate the runs.")),
-        **option_fields(),
+        **found,
     )
 
 
