@@ -1,6 +1,7 @@
 """Tables of README.md and docs/results.md are made from runs, and follow from them."""
 
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_run_types_the_command_into_the_folder_of_the_set(home: Path, monkeypatc
     make_results.run(RESULT, home)
     ((_, *words),) = typed
     assert words == ["-m", "ttt_bench", *shlex.split(COMMAND)[1:], "--output", str(home / "small")]
+
+
+def test_runs_are_exported_where_the_tables_are_made_from_a_file(home: Path, monkeypatch):
+    monkeypatch.setattr(make_results, "ROOT", home)
+    monkeypatch.setattr(make_results.subprocess, "run", lambda words, check: None)
+    result = replace(RESULT, exported=True)
+    with pytest.raises(UserError, match=r"small\.zip: no runs there; make them with"):
+        write([result], home, home)
+    (home / "audit" / "results").mkdir(parents=True)
+    make_results.run(result, home)
+    shutil.rmtree(home / "small")
+    assert "| **90.0 [86.1, 92.9]** |" in "".join(write([result], home, home).values())
+
+
+def test_the_results_of_the_repository_follow_from_its_exported_files():
+    sets = [result for result in SETS if isinstance(result, ResultSet) and result.exported]
+    assert write(sets, ROOT, ROOT) == {}, "type `python tools/make_results.py write`"
 
 
 def test_every_set_has_its_place_and_a_command_that_exists():

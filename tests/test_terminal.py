@@ -239,6 +239,16 @@ def test_findings_of_several_methods_are_told_winner_by_winner(tmp_path: Path):
     ]
 
 
+def test_methods_that_are_better_than_the_same_ones_share_a_sentence(tmp_path: Path):
+    assert compared_in_words(tmp_path / "a", apm=30, coop=31, tda=60, tpt=61)[1:] == [
+        "apm and coop are each better than tda and tpt by 9.7 to 10.3 points (p below 0.0001).",
+    ]
+    assert compared_in_words(tmp_path / "b", apm=30, coop=30, tpt=60)[1:] == [
+        "apm is better than tpt by 10.0 points (95 % interval 6.7 to 13.7, p below 0.0001).",
+        "coop is better than tpt by 10.0 points (95 % interval 6.7 to 13.7, p below 0.0001).",
+    ]
+
+
 def test_findings_count_the_pairs_of_different_backbones(tmp_path: Path):
     assert compared_in_words(tmp_path / "a", apm=30, mae=90, tpt=41) == [
         "Differences between methods of one backbone that are more than noise (p below 0.05 after "

@@ -5,8 +5,8 @@
     python tools/audit.py tpt-views --runs DIR   # its page from runs of your own; writes it alone
     python tools/audit.py --check                # write nothing; exit 1 if a page would change
 
-A claim's runs are those of `ttt-bench run --config audit/CLAIM.yaml`, its results the file
-audit/results/CLAIM.zip that `ttt-bench export` made of them.
+A claim's runs are those of `ttt-bench run --config audit/CLAIM.yaml`, its results the files in
+audit/results that `ttt-bench export` made of them.
 """
 
 import argparse
@@ -46,8 +46,8 @@ def runs_of(claim: Claim, path: Path | None = None) -> Runs:
     file = ROOT / "audit" / f"{claim.name}.yaml"
     names = [one.name or one.method for one in entries(file, read_file(file))]
     found: dict[str, list[FinishedRun]] = {name: [] for name in names}
-    exported = ROOT / "audit" / "results" / f"{claim.name}.zip"
-    for run in read_runs([path or exported], warn=lambda _: None):
+    paths = [path] if path else [ROOT / name for name in claim.files]
+    for run in read_runs(paths, warn=lambda _: None):
         if run.name in found:
             found[run.name].append(run)
     kept = {name: sorted(some, key=_seed) for name, some in found.items() if some}

@@ -16,7 +16,8 @@ PLAIN, ALL_VIEWS, CONFIDENT_VIEWS = "clip-zero-shot", "view-mean", "confident-me
 CLIP_CONTROLS = {
     **dict.fromkeys(("clip-ensemble", "temperature", ALL_VIEWS, "view-vote"), PLAIN),
     **dict.fromkeys((CONFIDENT_VIEWS, "mta"), ALL_VIEWS),
-    **dict.fromkeys(("zero", "vte", "tps", "tpt", "c-tpt", "rlcf"), CONFIDENT_VIEWS),
+    **dict.fromkeys(("zero", "vte", "tps", "tpt", "c-tpt", "r-tpt"), CONFIDENT_VIEWS),
+    **dict.fromkeys(("dynaprompt", "rlcf", "ttl"), CONFIDENT_VIEWS),
     **dict.fromkeys(("tda", "boostadapter", "dpe", "dmn"), CONFIDENT_VIEWS),
     **dict.fromkeys(("coop", "cocoop", "apm"), PLAIN),
     **dict.fromkeys(("stata", "clipartt", "tent-clip", "watt", "onzeta", "ecalp"), PLAIN),

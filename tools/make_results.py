@@ -4,8 +4,10 @@
     python tools/make_results.py write         # write the marked parts of the files, from the runs
     python tools/make_results.py write --check # write nothing; exit 1 if a file would change
 
-The runs of a set lie in build/results/NAME. Its part of a file stands between the comments
-`<!-- results: NAME -->` and `<!-- end -->`; nobody writes there by hand.
+The runs of a set lie in build/results/NAME. Those of docs/results.md are exported when they are
+finished, and the page is written from the exported files, audit/results/NAME.zip. A set's part of a
+file stands between the comments `<!-- results: NAME -->` and `<!-- end -->`; nobody writes there by
+hand.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +29,7 @@ from tools.online_results import OnlineResults
 from tools.result_text import time_of, wrapped
 from tools.written import write_changed
 from ttt_bench.api.errors import UserError
+from ttt_bench.compare.export import export_runs
 from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.report.comparison import comparison
@@ -47,6 +51,7 @@ class ResultSet:
         file: the file that shows the tables, relative to the repository.
         tables: the names of the tables, as in `compare --tables`.
         controls: the control of each method; every pair of methods is described where it is empty.
+        exported: whether the tables are made from an exported file of the runs.
     """
 
     name: str
@@ -54,6 +59,7 @@ class ResultSet:
     file: str
     tables: tuple[str, ...] = ("results",)
     controls: Mapping[str, str] = field(default_factory=dict)
+    exported: bool = False
 
     @property
     def methods(self) -> list[str]:
@@ -79,13 +85,14 @@ class ResultSet:
 
 
 ON_TINY_RESNET = (
-    "source", "norm", "t3a", "lame", "tent", "eta", "eata", "sar", "cotta", "rotta", "deyo", "roid",
+    "source", "norm", "norm-ema", "norm-alpha", "t3a", "lame", "tent", "eta", "eata", "sar",
+    "cotta", "rotta", "deyo", "roid", "rmt", "cmf", "rdumb", "santa", "rpl", "adacontrast", "ttaug",
 )  # fmt: skip
 ON_TINY_CLIP = (
     "clip-zero-shot", "clip-ensemble", "temperature", "view-mean", "view-vote", "confident-mean",
-    "zero", "mta", "vte", "tps", "tpt", "c-tpt", "rlcf", "coop", "cocoop", "tpt-coop", "tpt-cocoop",
-    "apm", "stata", "clipartt", "tent-clip", "tda", "boostadapter", "dpe", "dmn", "onzeta", "ecalp",
-    "watt",
+    "zero", "mta", "vte", "tps", "tpt", "c-tpt", "r-tpt", "dynaprompt", "rlcf", "ttl", "coop",
+    "cocoop", "tpt-coop", "tpt-cocoop", "apm", "stata", "clipartt", "tent-clip", "tda",
+    "boostadapter", "dpe", "dmn", "onzeta", "ecalp", "watt",
 )  # fmt: skip
 ON_TINY_MAE = ("vit-probe", "fine-tune", "joint-train", "ttt-mae")
 
@@ -97,15 +104,15 @@ def command(methods: Sequence[str], limit: int, seeds: Sequence[int] = ()) -> st
     return f"ttt-bench run {named} --dataset cifar10-c-mini --limit {limit}{seeded}"
 
 
-GRIDS = ("results", "groups")
+# Runs of docs/results.md are rows of the audit's claim on cost too.
+IN_RESULTS = partial(ResultSet, file="docs/results.md", tables=("results", "groups"), exported=True)
+SEEDS = (0, 1, 2)
 AnyResults: TypeAlias = ResultSet | OnlineResults
 SETS: tuple[AnyResults, ...] = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
-    ResultSet("tiny-resnet", command(ON_TINY_RESNET, 1600), "docs/results.md", GRIDS),
-    ResultSet(
-        "tiny-clip", command(ON_TINY_CLIP, 800, (0, 1, 2)), "docs/results.md", GRIDS, CLIP_CONTROLS
-    ),
-    ResultSet("tiny-mae", command(ON_TINY_MAE, 320, (0, 1, 2)), "docs/results.md", GRIDS),
+    IN_RESULTS("tiny-resnet", command(ON_TINY_RESNET, 1600, SEEDS)),
+    IN_RESULTS("tiny-clip", command(ON_TINY_CLIP, 800, SEEDS), controls=CLIP_CONTROLS),
+    IN_RESULTS("tiny-mae", command(ON_TINY_MAE, 320, SEEDS)),
     OnlineResults(),
 )
 
@@ -116,6 +123,13 @@ def run(result: AnyResults, folder: Path) -> None:
         words = [*shlex.split(command), "--output", str(folder / name)]
         print(f"+ {shlex.join(words)}", flush=True)
         subprocess.run([sys.executable, "-m", "ttt_bench", *words[1:]], check=True)
+        if isinstance(result, ResultSet) and result.exported:
+            export_runs([folder / name], exported(result))
+
+
+def exported(result: ResultSet) -> Path:
+    """Return the exported file of a set's runs."""
+    return ROOT / "audit" / "results" / f"{result.name}.zip"
 
 
 def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
@@ -125,15 +139,16 @@ def read(result: ResultSet, folder: Path) -> list[FinishedRun]:
         UserError: there are none, or they are not those of the set's command.
     """
     again = f"python tools/make_results.py run {result.name}"
-    if not (folder / result.name).is_dir():
-        raise UserError(f"{folder / result.name}: no runs there; make them with `{again}`")
-    runs = read_runs([folder / result.name])
+    place = exported(result) if result.exported else folder / result.name
+    if not place.exists():
+        raise UserError(f"{place}: no runs there; make them with `{again}`")
+    runs = read_runs([place], warn=lambda _: None)
     present = {run.summary["method"] for run in runs}
     if present != set(result.methods):
         different = ", ".join(sorted(present ^ set(result.methods)))
         raise UserError(
-            f"{folder / result.name}: its methods are not those of the command: {different}; "
-            f"remove the folder, then `{again}`"
+            f"{place}: its methods are not those of the command: {different}; "
+            f"remove {folder / result.name}, then `{again}`"
         )
     return sorted(runs, key=lambda run: result.methods.index(run.summary["method"]))
 

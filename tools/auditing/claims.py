@@ -22,6 +22,7 @@ class Claim:
         elsewhere: the command that tests it as its paper does, with the data and weights, "" where
             nothing else is needed.
         needs: what that command needs.
+        results: the names of the exported files with its runs; one of the claim's name where empty.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Claim:
     part: Comparisons | Orders | Averages | Fronts
     elsewhere: str = ""
     needs: str = ""
+    results: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """The exported files with its runs, relative to the repository."""
+        return [f"audit/results/{name}.zip" for name in self.results or (self.name,)]
 
     @property
     def has_runs(self) -> bool:
@@ -116,6 +123,7 @@ CLAIMS = (
         elsewhere="ttt-bench run --method clip-zero-shot --method apm --dataset imagenet-c "
         "--backbone open_clip:ViT-L-14/laion2b_s32b_b82k",
         needs="ImageNet-C, the weights of OpenCLIP ViT-L/14, and a GPU",
+        results=("apm-teacher", "photographs"),
     ),
     Claim(
         name="tpt-views",
@@ -345,5 +353,6 @@ CLAIMS = (
             TINY,
         ),
         part=Fronts(),
+        results=("tiny-clip", "tiny-resnet", "tiny-mae", "photographs"),
     ),
 )

@@ -53,10 +53,9 @@ def _commands(claim: Claim, runs: Runs) -> list[str]:
     page = f"python tools/audit.py {claim.name}"
     if not runs:
         return [f"{page}   # this page"]
-    config, results = f"audit/{claim.name}.yaml", f"audit/results/{claim.name}.zip"
     return [
-        f"ttt-bench verify {results} --samples 4   # some samples of each run again",
-        f"ttt-bench run --config {config} -o build/audit/{claim.name}   # all runs",
+        f"ttt-bench verify {' '.join(claim.files)} --samples 4   # some samples of each run again",
+        f"ttt-bench run --config audit/{claim.name}.yaml -o build/audit/{claim.name}   # all runs",
         f"{page} --runs build/audit/{claim.name}   # this page from them",
     ]
 

@@ -82,28 +82,40 @@ def _heading(
 def _winners(
     pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str], prefixes: Mapping[str, str]
 ) -> list[str]:
-    """Return a sentence for each method that is better than others, one backbone after another."""
+    """Return which methods are better than others, one backbone after another.
+
+    Methods that are better than the same ones share a sentence. One that is better than a single
+    other has its own, with the interval.
+    """
     better: dict[str, list[tuple[str, Mapping[str, Any]]]] = {path: [] for path in names}
     for pair in pairs:
         if pair["p_holm"] < LEVEL:
             winner, loser = ("a", "b") if pair["difference"] > 0 else ("b", "a")
             better[pair[winner]["path"]].append((names[pair[loser]["path"]], pair))
     order = list(dict.fromkeys(prefixes.values()))
-    return [
-        f"{prefixes[path]}: {sentence}" if prefixes[path] else sentence
-        for path, worse in sorted(better.items(), key=lambda item: order.index(prefixes[item[0]]))
-        if worse
-        for sentence in [_better(names[path], worse)]
-    ]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for path in sorted(better, key=lambda path: order.index(prefixes[path])):
+        if better[path]:
+            losers = [name for name, _ in better[path]]
+            own = [path] if len(losers) == 1 else []
+            alike.setdefault((prefixes[path], *losers, *own), []).append(path)
+    sentences = []
+    for winners in alike.values():
+        prefix, won = prefixes[winners[0]], [pair for path in winners for pair in better[path]]
+        losers = list(dict.fromkeys(name for name, _ in won))
+        sentence = _better([names[path] for path in winners], losers, [pair for _, pair in won])
+        sentences.append(f"{prefix}: {sentence}" if prefix else sentence)
+    return sentences
 
 
-def _better(winner: str, worse: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    losers = _listed([name for name, _ in worse])
-    differences = [abs(pair["difference"]) for _, pair in worse]
-    p_value = p_text(max(pair["p_holm"] for _, pair in worse))
-    if len(worse) == 1:
+def _better(
+    winners: Sequence[str], losers: Sequence[str], pairs: Sequence[Mapping[str, Any]]
+) -> str:
+    differences = [abs(pair["difference"]) for pair in pairs]
+    p_value = p_text(max(pair["p_holm"] for pair in pairs))
+    if len(pairs) == 1:
         low, high = sorted(
-            bound if worse[0][1]["difference"] > 0 else -bound for bound in worse[0][1]["ci95"]
+            bound if pairs[0]["difference"] > 0 else -bound for bound in pairs[0]["ci95"]
         )
         numbers = (
             f"{differences[0]:.1f} points (95 % interval {low:.1f} to {high:.1f}, p {p_value})"
@@ -112,7 +124,8 @@ def _better(winner: str, worse: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         at_most = p_value if p_value.startswith("below") else f"at most {p_value}"
         low, high = f"{min(differences):.1f}", f"{max(differences):.1f}"
         numbers = f"{low if low == high else f'{low} to {high}'} points (p {at_most})"
-    return f"{winner} is better than {losers} by {numbers}."
+    verb = "is" if len(winners) == 1 else "are each"
+    return f"{_listed(winners)} {verb} better than {_listed(losers)} by {numbers}."
 
 
 def _between_backbones(pairs: Sequence[Mapping[str, Any]]) -> list[str]:

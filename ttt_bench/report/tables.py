@@ -50,7 +50,8 @@ def overview(title: str, rows: Sequence[Summary], metrics: Sequence[str] = ()) -
         columns |= {
             name: [_cell(row, name) for row in rows]
             for name in headings("overview")
-            if name != "top1"
+            # Exported records come without logits, so no row has a metric of logits.
+            if name != "top1" and any(number_of(row, name) is not None for row in rows)
         }
     header += [_heading(name, rows) for name in columns]
     lines = [
