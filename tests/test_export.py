@@ -122,6 +122,12 @@ def test_report_plot_and_show_take_the_file(ttt, contents):
     one_line(ttt("compare", f"{FILE}!0123456789"), "holds no run", keys[0])
 
 
+def test_a_folder_of_exported_files_is_refused_by_the_name_of_one(ttt, contents):
+    Path("received").mkdir()
+    Path(FILE).rename(f"received/{FILE}")
+    one_line(ttt("compare", "received"), "name the exported files in it", f"received/{FILE}")
+
+
 def test_two_runs_of_one_card_are_both_kept(ttt, folders):
     write_run(Path("runs/apm-again"))
     assert ttt("export", "runs", "-o", FILE)[0] == 0

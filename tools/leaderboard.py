@@ -41,7 +41,7 @@ ABOUT = (
     "if samples of each of its runs were run again here without a difference; the number is of "
     "samples. [The rules](protocol.md) say how to submit a file.",
     "A row with the highest number is not better than the next by itself: "
-    "`ttt-bench compare audit/results` has the intervals and the paired tests.",
+    "`ttt-bench compare audit/results/tiny-clip.zip` has the intervals and paired tests of a file.",
 )
 
 

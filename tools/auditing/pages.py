@@ -54,7 +54,10 @@ def _commands(claim: Claim, runs: Runs) -> list[str]:
     if not runs:
         return [f"{page}   # this page"]
     return [
-        f"ttt-bench verify {' '.join(claim.files)} --samples 4   # some samples of each run again",
+        *(
+            f"ttt-bench verify {file} --samples 4   # some samples of each run again"
+            for file in claim.files
+        ),
         f"ttt-bench run --config audit/{claim.name}.yaml -o build/audit/{claim.name}   # all runs",
         f"{page} --runs build/audit/{claim.name}   # this page from them",
     ]

@@ -130,7 +130,13 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[RunFiles], list[Path]]:
             if "chunks" in inner:
                 inner.remove("chunks")
         if len(runs) + len(without_manifest) == before:
-            raise UserError(f"{path}: no run in it; make one with `ttt-bench run --output {path}`")
+            exported = sorted(filter(is_export, path.glob("*")))
+            advice = (
+                f"name the exported files in it, such as {exported[0]}"
+                if exported
+                else f"make one with `ttt-bench run --output {path}`"
+            )
+            raise UserError(f"{path}: no run in it; {advice}")
     # The same run may lie below two of the paths.
     once = {run.path: run for run in runs}
     return list(once.values()), list(dict.fromkeys(without_manifest))
