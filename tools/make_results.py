@@ -118,7 +118,10 @@ SETS: tuple[AnyResults, ...] = (
 
 
 def run(result: AnyResults, folder: Path) -> None:
-    """Type the commands of a set; what is finished is not computed again."""
+    """Type the commands of a set, and export its runs where its tables are made from a file.
+
+    What is finished is not computed again.
+    """
     for name, command in result.commands:
         words = [*shlex.split(command), "--output", str(folder / name)]
         print(f"+ {shlex.join(words)}", flush=True)
