@@ -60,8 +60,8 @@ def gflops(runs: Sequence[FinishedRun]) -> str:
 
 
 def short(gflops: float) -> str:
-    """Return GFLOPs in three digits."""
-    return f"{gflops:.3g}"
+    """Return GFLOPs in three digits, those of a thousand or more as a whole number."""
+    return f"{gflops:.3g}" if gflops < 1000 else f"{gflops:,.0f}"
 
 
 def rows_table(runs: Runs) -> list[list[str]]:
