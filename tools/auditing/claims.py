@@ -71,8 +71,9 @@ CLAIMS = (
             "a sample is right if the prediction after any step was. It peeks and is no result.",
             "On the photographs APM has its released sizes, and EfficientNet-Lite0 with its "
             "ImageNet weights is the teacher: 8 corruptions of 48 photographs at severity 3, two "
-            "of each of ImageNet-C's four kinds, chosen before the runs. On the embedded set the "
-            "teacher is tiny-clip, and APM has the preset that was chosen on validation images.",
+            "of each of ImageNet-C's four kinds, chosen before the runs. An image takes 23 s of a "
+            "core there, so that there is one seed. On the embedded set the teacher is tiny-clip, "
+            "and APM has the preset that was chosen on validation images.",
         ),
         part=Comparisons(
             (
