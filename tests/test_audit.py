@@ -17,6 +17,7 @@ from tools.auditing.comparisons import Comparisons
 from tools.auditing.fronts import Fronts
 from tools.auditing.orders import Orders
 from tools.auditing.pages import claim_page, overview
+from tools.make_results import SETS
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.read import FinishedRun, find_runs, read_runs
 from ttt_bench.runner.config_file import entries, read_file
@@ -154,6 +155,12 @@ def test_every_claim_has_a_file_with_the_rows_it_names(claim: Claim):
     if isinstance(claim.part, Comparisons):
         asked = {name for one in claim.part.questions for name in (one.better, one.worse)}
         assert asked <= names
+
+
+def test_the_claim_on_cost_has_every_row_of_the_results():
+    file = ROOT / "audit" / "pareto.yaml"
+    names = {one.name or one.method for one in entries(file, read_file(file))}
+    assert {method for one in SETS if one.exported for method in one.methods} <= names
 
 
 def test_the_pages_follow_from_the_results():

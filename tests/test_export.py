@@ -79,6 +79,8 @@ def test_without_logits_every_other_metric_is_the_same_and_the_lack_is_told(ttt,
         kept = {name: value for name, value in whole.items() if name in row}
         assert without_paths(row) == without_paths(kept)
     assert all(run.read_records().logits is None for run in exported_runs(Path(FILE)))
+    assert "top-5 %" in ttt("compare", "runs")[1]
+    assert "top-5 %" not in ttt("compare", FILE)[1]
 
 
 @pytest.mark.parametrize("logits", [True, False])

@@ -15,7 +15,7 @@ from ttt_bench.compare.read import FinishedRun, read_runs
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.report.comparison import ALL, Comparison, comparison
 from ttt_bench.report.findings import findings
-from ttt_bench.report.grid import Grid, Part
+from ttt_bench.report.grid import Grid, Part, three_digits
 from ttt_bench.report.layout import Layout, lay_out
 from ttt_bench.report.render import show
 from ttt_bench.runner.progress import ProgressBar
@@ -237,6 +237,14 @@ def test_findings_of_several_methods_are_told_winner_by_winner(tmp_path: Path):
         "correction for 3 pairs):",
         "apm is better than coop and tpt by 10.0 to 10.3 points (p below 0.0001).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.08391, "0.0839"), (6.8, "6.8"), (999.4, "999"), (999.6, "1,000"), (1333.6, "1,334")],
+)
+def test_numbers_have_three_digits_or_are_whole(value: float, text: str):
+    assert three_digits(value) == text
 
 
 def test_methods_that_are_better_than_the_same_ones_share_a_sentence(tmp_path: Path):

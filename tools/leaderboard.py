@@ -19,13 +19,13 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from tools.auditing.lines import short
 from tools.result_text import table, wrapped
 from tools.written import write_changed
 from ttt_bench.api.errors import UserError
 from ttt_bench.compare.pairs import tabulate
 from ttt_bench.compare.read import FinishedRun, find_runs, read_runs
 from ttt_bench.compare.rows import Row
+from ttt_bench.report.grid import three_digits
 from ttt_bench.runner.verify import Subject, as_json, verify
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def _cells(row: Row, file: str, checked: Mapping[str, str]) -> list[str]:
         str(summary["n"]),
         str(len(row.runs)),
         f"{summary['top1']:.1f}{spread}",
-        short(summary["cost"]["gflops_per_sample"]),
+        three_digits(summary["cost"]["gflops_per_sample"]),
         file,
         checked.get(file, "no"),
     ]
@@ -156,7 +156,11 @@ def _verify(paths: Sequence[Path], samples: int) -> int:
     for path in paths:
         outcome = verify_file(path, samples)
         different += outcome["different"]
-        kept = outcomes(path.parent) | {path.name: outcome}
+        kept = {
+            name: one
+            for name, one in (outcomes(path.parent) | {path.name: outcome}).items()
+            if (path.parent / name).is_file()
+        }
         text = json.dumps(kept, indent=2, sort_keys=True) + "\n"
         (path.parent / OUTCOMES).write_text(text, "utf-8")
         print(f"{path.name}: {', '.join(f'{outcome[name]} {name}' for name in COUNTS)}")

@@ -25,7 +25,7 @@ from typing import TypeAlias
 sys.path.append(str(Path(__file__).parents[1]))
 
 from tools.control_results import CLIP_CONTROLS, control_blocks
-from tools.online_results import OnlineResults
+from tools.online_results import SEEDS, OnlineResults
 from tools.result_text import time_of, wrapped
 from tools.written import write_changed
 from ttt_bench.api.errors import UserError
@@ -106,7 +106,6 @@ def command(methods: Sequence[str], limit: int, seeds: Sequence[int] = ()) -> st
 
 # Runs of docs/results.md are rows of the audit's claim on cost too.
 IN_RESULTS = partial(ResultSet, file="docs/results.md", tables=("results", "groups"), exported=True)
-SEEDS = (0, 1, 2)
 AnyResults: TypeAlias = ResultSet | OnlineResults
 SETS: tuple[AnyResults, ...] = (
     ResultSet("first", command(("source", "norm", "clip-zero-shot", "apm"), 800), "README.md"),
@@ -126,11 +125,11 @@ def run(result: AnyResults, folder: Path) -> None:
         words = [*shlex.split(command), "--output", str(folder / name)]
         print(f"+ {shlex.join(words)}", flush=True)
         subprocess.run([sys.executable, "-m", "ttt_bench", *words[1:]], check=True)
-        if isinstance(result, ResultSet) and result.exported:
+        if result.exported:
             export_runs([folder / name], exported(result))
 
 
-def exported(result: ResultSet) -> Path:
+def exported(result: AnyResults) -> Path:
     """Return the exported file of a set's runs."""
     return ROOT / "audit" / "results" / f"{result.name}.zip"
 

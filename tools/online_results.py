@@ -96,10 +96,12 @@ class OnlineResults:
     Attributes:
         name: the name of the set and of its folder.
         file: the file that shows the tables, relative to the repository.
+        exported: whether the tables are made from an exported file of the runs.
     """
 
     name = "online"
     file = "docs/online.md"
+    exported = False
 
     @property
     def methods(self) -> list[str]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.auditing.comparing import Runs
-from tools.auditing.lines import COST, Line, Outcome, short
+from tools.auditing.lines import COST, Line, Outcome
 from tools.result_text import signed, table, wrapped
 from ttt_bench.compare.pairs import Table, compare, tabulate
 from ttt_bench.compare.pareto import front
 from ttt_bench.compare.rows import Row
 from ttt_bench.compare.statistics import LEVEL
+from ttt_bench.report.grid import three_digits
 
 NOTE = (
     "A row is on the front if no other is at least as accurate and as cheap, and better in one. "
@@ -59,7 +60,7 @@ def _cells(one: Table, on_front: Sequence[int]) -> list[list[str]]:
         cells.append(
             [
                 rows[index].label,
-                short(rows[index].summary["cost"][COST]),
+                three_digits(rows[index].summary["cost"][COST]),
                 f"{rows[index].summary['top1']:.1f}",
                 "yes" if index in on_front else "no",
                 _difference(rows[index], rows[below[-1]], pairs) if below else "(cheapest)",
@@ -74,7 +75,7 @@ def _key(row: Row) -> tuple[float, float]:
 
 def _range(rows: Sequence[Row]) -> str:
     costs = sorted(row.summary["cost"][COST] for row in rows)
-    return f"{short(costs[0])} to {short(costs[-1])}"
+    return f"{three_digits(costs[0])} to {three_digits(costs[-1])}"
 
 
 def _difference(row: Row, other: Row, pairs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from tools.auditing.comparing import Runs
 from tools.result_runs import top1
 from ttt_bench.compare.read import FinishedRun
+from ttt_bench.report.grid import three_digits
 
 COST = "gflops_per_sample"
 
@@ -56,12 +57,7 @@ def tested(runs: Sequence[FinishedRun]) -> str:
 
 def gflops(runs: Sequence[FinishedRun]) -> str:
     """Return the GFLOPs that a row computes for a sample."""
-    return short(float(np.mean([run.summary["cost"][COST] for run in runs])))
-
-
-def short(gflops: float) -> str:
-    """Return GFLOPs in three digits, those of a thousand or more as a whole number."""
-    return f"{gflops:.3g}" if gflops < 1000 else f"{gflops:,.0f}"
+    return three_digits(float(np.mean([run.summary["cost"][COST] for run in runs])))
 
 
 def rows_table(runs: Runs) -> list[list[str]]:

@@ -12,7 +12,7 @@ from ttt_bench.api.records import Records
 from ttt_bench.compare.processes import read_many
 from ttt_bench.datasets.loading import load_dataset
 from ttt_bench.metrics.summary import print_warning, summarize
-from ttt_bench.runs.archive import RunFiles, exported_runs, is_export
+from ttt_bench.runs.archive import SUFFIX, RunFiles, exported_runs, is_export
 from ttt_bench.runs.card import Card, card_of, samples_digest
 from ttt_bench.runs.folder import RunFolder, UnfinishedRunError
 from ttt_bench.runs.schema import COST, require_manifest, require_shape
@@ -130,7 +130,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[RunFiles], list[Path]]:
             if "chunks" in inner:
                 inner.remove("chunks")
         if len(runs) + len(without_manifest) == before:
-            exported = sorted(filter(is_export, path.glob("*")))
+            exported = sorted(path.glob(f"*{SUFFIX}"))
             advice = (
                 f"name the exported files in it, such as {exported[0]}"
                 if exported

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ttt_bench.compare.rows import Row
-from ttt_bench.report.grid import Grid, Part
+from ttt_bench.report.grid import Grid, Part, three_digits
 from ttt_bench.report.notes import marked_name, shown_backbone
 
 
@@ -28,18 +28,18 @@ def _line(row: Row) -> list[str]:
     }
     steps = len(summary["step_top1"])
     one_step = gflops["adapted"] / max(steps, 1)
-    first = [f"{gflops['frozen']:.3g} frozen"] if gflops["frozen"] else []
-    first += [f"{one_step:.3g} adapted"] if one_step else []
+    first = [f"{three_digits(gflops['frozen'])} frozen"] if gflops["frozen"] else []
+    first += [f"{three_digits(one_step)} adapted"] if one_step else []
     return [
         marked_name(summary),
         shown_backbone(summary),
         summary["column"],
         str(steps or "-"),
-        f"{cost['backbone_parameters'] / 1e6:.3g}",
-        f"{cost['parameters_updated'] / 1e6:.3g}",
+        three_digits(cost["backbone_parameters"] / 1e6),
+        three_digits(cost["parameters_updated"] / 1e6),
         f"{summary['cost']['peak_memory_mb']:.1f}",
         " + ".join(first) or "0",
-        f"{one_step:.3g} adapted" if steps > 1 else "-",
-        f"{summary['cost']['gflops_per_sample']:.3g}",
-        f"{sum(cost['setup_flops'].values()) / 1e9:.3g}",
+        f"{three_digits(one_step)} adapted" if steps > 1 else "-",
+        three_digits(summary["cost"]["gflops_per_sample"]),
+        three_digits(sum(cost["setup_flops"].values()) / 1e9),
     ]

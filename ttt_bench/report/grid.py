@@ -66,6 +66,11 @@ def best_cells(
     return frozenset(best)
 
 
+def three_digits(value: float) -> str:
+    """Return a number in three digits, one that rounds to a thousand or more as a whole number."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
 def percent(value: float | None) -> str:
     """Return a number with one decimal, "-" for None."""
     return "-" if value is None else f"{value:.1f}"

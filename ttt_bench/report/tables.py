@@ -7,17 +7,17 @@ from ttt_bench.compare.selection import number_of
 from ttt_bench.compare.statistics import LEVEL
 from ttt_bench.datasets.corruptions import SHORT_NAMES
 from ttt_bench.registry import registry
-from ttt_bench.report.grid import Grid, Part, best_cells, percent
+from ttt_bench.report.grid import Grid, Part, best_cells, percent, three_digits
 from ttt_bench.report.notes import Summary, marked_name, shown_backbone
 
 # The mark of a difference that is more than noise.
 CLEAR = "*"
-# The costs of a sample by their names in `run --format json`: heading and format.
+# The costs of a sample by their names in `run --format json`: heading and text.
 COSTS = {
-    "gflops_per_sample": ("GFLOPs", ".3g"),
-    "peak_memory_mb": ("memory MB", ".1f"),
-    "ms_per_sample": ("ms/sample", ".1f"),
-    "parameters_updated": ("params updated", ",.0f"),
+    "gflops_per_sample": ("GFLOPs", three_digits),
+    "peak_memory_mb": ("memory MB", "{:.1f}".format),
+    "ms_per_sample": ("ms/sample", "{:.1f}".format),
+    "parameters_updated": ("params updated", "{:,.0f}".format),
 }
 SHOWN_COSTS = ("gflops_per_sample", "peak_memory_mb", "ms_per_sample")
 
@@ -94,7 +94,7 @@ def _cell(row: Summary, name: str) -> str:
     if value is None:
         return "-"
     if name in COSTS:
-        return format(value, COSTS[name][1])
+        return COSTS[name][1](value)
     shown = percent(value) if name in headings("overview") else f"{value:.4g}"
     return shown + _spread(row, name)
 
